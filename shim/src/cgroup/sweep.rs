@@ -1,0 +1,63 @@
+//! Removing what a dead shim's container left in its cgroup.
+//!
+//! Decides what may be touched: only a cgroup whose last component carries the container's id, so that
+//! a path shared with others is never emptied. Needed where the OCI runtime was killed before it wrote
+//! down what it had made.
+
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::collect_processes;
+use super::hierarchy::roots;
+
+/// How often and how long a killed cgroup is looked at until it is empty.
+const LOOKS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Kills everything in the cgroup `path` of the container `id`, in every hierarchy, and removes it.
+pub async fn sweep(path: &str, id: &str) {
+    let relative: PathBuf =
+        Path::new(path).components().filter(|c| matches!(c, Component::Normal(_))).collect();
+    let ours = relative.file_name().and_then(|name| name.to_str());
+    if !path.starts_with('/') || !ours.is_some_and(|name| name.contains(id)) {
+        return;
+    }
+    let left: Vec<PathBuf> =
+        roots().into_iter().map(|root| root.join(&relative)).filter(|dir| dir.is_dir()).collect();
+    for dir in &left {
+        // A frozen process cannot die on v1; the file is absent elsewhere.
+        let _ = fs::write(dir.join("freezer.state"), "THAWED");
+    }
+    for _ in 0..LOOKS {
+        let mut processes = std::collections::BTreeSet::new();
+        for dir in &left {
+            // A directory that has gone meanwhile holds nobody.
+            let _ = collect_processes(dir, &mut processes);
+        }
+        if processes.is_empty() {
+            break;
+        }
+        for pid in processes {
+            // Listed a moment ago in a cgroup that is ours alone; ESRCH means that it has just ended.
+            let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    for dir in left {
+        remove(&dir);
+    }
+}
+
+/// Removes a cgroup and those below it; one that is not empty stays.
+fn remove(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(dir);
+}

@@ -1,0 +1,165 @@
+//! The node's configuration file, as far as the shim itself needs it.
+//!
+//! Decides defaults and what is accepted. Unknown keys are errors that name key and line, so that a
+//! typing error never silently means "default". Must not know containers.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{env, fs, io};
+
+use serde::Deserialize;
+
+/// Where the configuration lives unless `BERTH_CONFIG` names another file.
+const DEFAULT_PATH: &str = "/etc/berth/config.toml";
+
+/// The effective configuration.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// `[shim]`
+    pub shim: ShimSection,
+    /// `[runtime]`
+    pub runtime: RuntimeSection,
+}
+
+/// `[shim]`: how the shim presents itself to containerd.
+#[derive(Debug, Clone, Default, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct ShimSection {
+    /// `bootstrap`: what `start` answers.
+    pub bootstrap: Dialect,
+}
+
+/// What `start` answers.
+#[derive(Debug, Clone, Copy, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Dialect {
+    /// A plain address: ttrpc, Task v2. Understood by every containerd since 1.6, and containerd
+    /// then calls `start` and `delete` for each member of a pod.
+    #[default]
+    Address,
+    /// Version 3: JSON for containerd 2.0 to 2.2, `BootstrapResult` where `BootstrapParams` came in
+    /// on standard input (2.3 and later).
+    V3,
+}
+
+/// `[runtime]`: the OCI runtime. The only section that a handler's own file may override.
+#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct RuntimeSection {
+    /// `binary`: the OCI runtime, a path or a name looked up in `PATH`.
+    pub binary: String,
+    /// `root`: its state directory; the containerd namespace is appended.
+    pub root: PathBuf,
+    /// `systemd-cgroup`: let systemd make the cgroups.
+    pub systemd_cgroup: bool,
+    /// `launch-deadline`: longest time in seconds for a create, start or exec of the OCI runtime.
+    pub launch_deadline: u32,
+    /// `control-deadline`: longest time in seconds for any other call of it.
+    pub control_deadline: u32,
+}
+
+impl Default for RuntimeSection {
+    fn default() -> Self {
+        Self {
+            binary: "runc".into(),
+            root: "/run/containerd/runc".into(),
+            systemd_cgroup: false,
+            launch_deadline: 120,
+            control_deadline: 10,
+        }
+    }
+}
+
+impl RuntimeSection {
+    /// Deadline for create, start and exec, which may run hooks.
+    pub fn launch_deadline(&self) -> Duration {
+        Duration::from_secs(self.launch_deadline.max(1).into())
+    }
+
+    /// Deadline for everything else.
+    pub fn control_deadline(&self) -> Duration {
+        Duration::from_secs(self.control_deadline.max(1).into())
+    }
+}
+
+/// A configuration that cannot be used. Every variant names the file.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is there but cannot be read, or `BERTH_CONFIG` names one that is not there.
+    #[error("cannot read configuration {path}: {source}", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Not TOML, an unknown key, or a value of the wrong type.
+    #[error("configuration {path} is not valid: {source}", path = path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// Key, line and reason.
+        source: Box<toml::de::Error>,
+    },
+}
+
+impl Config {
+    /// Reads the node's configuration: the file that `BERTH_CONFIG` names, else
+    /// `/etc/berth/config.toml`, else the defaults.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when a file is there and unusable.
+    pub fn load() -> Result<Self, ConfigError> {
+        match env::var_os("BERTH_CONFIG") {
+            Some(path) => Self::read(Path::new(&path)),
+            None => match Self::read(Path::new(DEFAULT_PATH)) {
+                Err(ConfigError::Read { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound =>
+                {
+                    Ok(Self::default())
+                }
+                other => other,
+            },
+        }
+    }
+
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.into(), source })?;
+        toml::from_str(&text)
+            .map_err(|source| ConfigError::Parse { path: path.into(), source: Box::new(source) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(toml::from_str::<Config>("").expect("empty is valid"), Config::default());
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let error = toml::from_str::<Config>("[runtime]\nbinary = \"crun\"\nbinry = 1\n")
+            .expect_err("a typing error")
+            .to_string();
+        assert!(error.contains("binry") && error.contains("line 3"), "{error}");
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let config: Config = toml::from_str(
+            "[shim]\nbootstrap = \"v3\"\n[runtime]\nbinary = \"crun\"\nroot = \"/r\"\n\
+             systemd-cgroup = true\nlaunch-deadline = 3\ncontrol-deadline = 0\n",
+        )
+        .expect("valid");
+        assert_eq!(config.shim.bootstrap, Dialect::V3);
+        assert_eq!(config.runtime.binary, "crun");
+        assert_eq!(config.runtime.launch_deadline(), Duration::from_secs(3));
+        // A deadline of nothing would refuse every call.
+        assert_eq!(config.runtime.control_deadline(), Duration::from_secs(1));
+    }
+}

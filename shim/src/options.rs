@@ -1,0 +1,323 @@
+//! Runtime options as containerd sends them with Create and on `start`'s standard input.
+//!
+//! Decides how `containerd.runc.v1.Options` (typed) and `runtimeoptions.v1.Options` (TOML, inline or
+//! by path) become one [`RuntimeOptions`] over the node's configuration. CRI sends the first only for
+//! `runtime_type = "io.containerd.runc.v2"` and the second for any other name. Must not act on them.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::protobuf::{CodedInputStream, Message};
+use containerd_shim_protos::shim::oci;
+use serde::Deserialize;
+
+use crate::config::{Config, RuntimeSection};
+
+/// How the OCI runtime is to be called for one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeOptions {
+    /// The OCI runtime, a path or a name looked up in `PATH`.
+    pub binary: String,
+    /// Its state directory, without the containerd namespace.
+    pub root: PathBuf,
+    /// Let systemd make the cgroups.
+    pub systemd_cgroup: bool,
+    /// cgroup for the shim itself; empty for none.
+    pub shim_cgroup: String,
+    /// Owner of the container's stdio pipes.
+    pub io_owner: (u32, u32),
+    /// Path of criu; empty for the runtime's own choice.
+    pub criu_path: String,
+    /// Use MS_MOVE instead of pivot_root(2).
+    pub no_pivot_root: bool,
+    /// Do not join a new session keyring.
+    pub no_new_keyring: bool,
+    /// Longest create, start or exec.
+    pub launch_deadline: Duration,
+    /// Longest call of any other kind.
+    pub control_deadline: Duration,
+}
+
+/// Options that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OptionsError {
+    /// A type that no shim of this family takes.
+    #[error(
+        "runtime options of type {0:?} are not supported; use containerd.runc.v1.Options or runtimeoptions.v1.Options"
+    )]
+    UnknownType(String),
+    /// Bytes that are not the message that they claim to be.
+    #[error("runtime options of type {kind} are malformed: {source}")]
+    Malformed {
+        /// The type's name.
+        kind: &'static str,
+        /// What the decoder said.
+        source: containerd_shim_protos::protobuf::Error,
+    },
+    /// The file named in the options cannot be read.
+    #[error("cannot read runtime options file {path}: {source}", path = path.display())]
+    File {
+        /// `config_path`.
+        path: PathBuf,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// The TOML cannot be used.
+    #[error("runtime options {origin} are not valid: {source}")]
+    Toml {
+        /// The file, or "in config_body".
+        origin: String,
+        /// Key, line and reason.
+        source: Box<toml::de::Error>,
+    },
+}
+
+/// The keys of containerd's `[…runtimes.<name>.options]` table, as CRI hands them on in TOML.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "PascalCase", default)]
+struct TomlOptions {
+    binary_name: Option<String>,
+    root: Option<PathBuf>,
+    systemd_cgroup: Option<bool>,
+    shim_cgroup: Option<String>,
+    io_uid: Option<u32>,
+    io_gid: Option<u32>,
+    criu_path: Option<String>,
+    no_pivot_root: Option<bool>,
+    no_new_keyring: Option<bool>,
+    // Sent by CRI for every runtime and without meaning here.
+    #[serde(rename = "CriuImagePath")]
+    _criu_image_path: Option<String>,
+    #[serde(rename = "CriuWorkPath")]
+    _criu_work_path: Option<String>,
+    #[serde(rename = "TaskApiAddress")]
+    _task_api_address: Option<String>,
+    #[serde(rename = "TaskApiVersion")]
+    _task_api_version: Option<u32>,
+    #[serde(rename = "TypeUrl")]
+    _type_url: Option<String>,
+    #[serde(rename = "ConfigPath")]
+    _config_path: Option<String>,
+    /// Berth's own section, the only one that a handler may override.
+    #[serde(rename = "runtime")]
+    runtime: Option<RuntimeSection>,
+}
+
+impl RuntimeOptions {
+    /// The node's configuration, with what `any` says laid over it.
+    ///
+    /// # Errors
+    /// [`OptionsError`] naming the type, file or key.
+    pub fn resolve(config: &Config, any: Option<&Any>) -> Result<Self, OptionsError> {
+        let mut options = Self::from_section(&config.runtime);
+        let Some(any) = any else { return Ok(options) };
+        let kind = any.type_url.rsplit('/').next().unwrap_or_default();
+        match kind {
+            "" if any.value.is_empty() => {}
+            "containerd.runc.v1.Options" => options.overlay_runc(&any.value)?,
+            "runtimeoptions.v1.Options" => options.overlay_generic(&any.value)?,
+            _ => return Err(OptionsError::UnknownType(any.type_url.clone())),
+        }
+        Ok(options)
+    }
+
+    fn from_section(section: &RuntimeSection) -> Self {
+        Self {
+            binary: section.binary.clone(),
+            root: section.root.clone(),
+            systemd_cgroup: section.systemd_cgroup,
+            shim_cgroup: String::new(),
+            io_owner: (0, 0),
+            criu_path: String::new(),
+            no_pivot_root: false,
+            no_new_keyring: false,
+            launch_deadline: section.launch_deadline(),
+            control_deadline: section.control_deadline(),
+        }
+    }
+
+    fn overlay_runc(&mut self, bytes: &[u8]) -> Result<(), OptionsError> {
+        let kind = "containerd.runc.v1.Options";
+        let typed = oci::Options::parse_from_bytes(bytes)
+            .map_err(|source| OptionsError::Malformed { kind, source })?;
+        if !typed.binary_name.is_empty() {
+            self.binary = typed.binary_name;
+        }
+        if !typed.root.is_empty() {
+            self.root = typed.root.into();
+        }
+        self.systemd_cgroup |= typed.systemd_cgroup;
+        self.shim_cgroup = typed.shim_cgroup;
+        self.io_owner = (typed.io_uid, typed.io_gid);
+        self.no_pivot_root = typed.no_pivot_root;
+        self.no_new_keyring = typed.no_new_keyring;
+        // Field 8 was `criu_path` up to containerd 1.7 and is reserved since.
+        self.criu_path = string_fields(bytes, kind)?.remove(8).unwrap_or_default();
+        Ok(())
+    }
+
+    fn overlay_generic(&mut self, bytes: &[u8]) -> Result<(), OptionsError> {
+        // message Options { string type_url = 1; string config_path = 2; bytes config_body = 3; }
+        let mut fields = string_fields(bytes, "runtimeoptions.v1.Options")?;
+        let body = fields.remove(3).filter(|body| !body.is_empty());
+        let (origin, text) = match (body, fields.remove(2).filter(|path| !path.is_empty())) {
+            (Some(body), _) => ("in config_body".to_owned(), body),
+            (None, Some(path)) => {
+                let path = PathBuf::from(path);
+                let text = fs::read_to_string(&path)
+                    .map_err(|source| OptionsError::File { path: path.clone(), source })?;
+                (path.display().to_string(), text)
+            }
+            (None, None) => return Ok(()),
+        };
+        let toml: TomlOptions = toml::from_str(&text)
+            .map_err(|source| OptionsError::Toml { origin, source: Box::new(source) })?;
+        self.overlay_toml(toml);
+        Ok(())
+    }
+
+    fn overlay_toml(&mut self, toml: TomlOptions) {
+        if let Some(section) = toml.runtime {
+            *self = Self::from_section(&section);
+        }
+        let set = |slot: &mut String, value: Option<String>| {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                *slot = value;
+            }
+        };
+        set(&mut self.binary, toml.binary_name);
+        set(&mut self.shim_cgroup, toml.shim_cgroup);
+        set(&mut self.criu_path, toml.criu_path);
+        if let Some(root) = toml.root.filter(|root| !root.as_os_str().is_empty()) {
+            self.root = root;
+        }
+        self.systemd_cgroup = toml.systemd_cgroup.unwrap_or(self.systemd_cgroup);
+        self.no_pivot_root = toml.no_pivot_root.unwrap_or(self.no_pivot_root);
+        self.no_new_keyring = toml.no_new_keyring.unwrap_or(self.no_new_keyring);
+        self.io_owner =
+            (toml.io_uid.unwrap_or(self.io_owner.0), toml.io_gid.unwrap_or(self.io_owner.1));
+    }
+}
+
+/// The length-delimited fields of a message, by number, as text.
+struct StringFields(Vec<(u32, String)>);
+
+impl StringFields {
+    fn remove(&mut self, number: u32) -> Option<String> {
+        let at = self.0.iter().rposition(|(found, _)| *found == number)?;
+        Some(self.0.swap_remove(at).1)
+    }
+}
+
+fn string_fields(bytes: &[u8], kind: &'static str) -> Result<StringFields, OptionsError> {
+    let malformed = |source| OptionsError::Malformed { kind, source };
+    let mut input = CodedInputStream::from_bytes(bytes);
+    let mut fields = Vec::new();
+    while let Some(tag) = input.read_raw_tag_or_eof().map_err(malformed)? {
+        const LENGTH_DELIMITED: u32 = 2;
+        if tag & 7 == LENGTH_DELIMITED {
+            let value = input.read_bytes().map_err(malformed)?;
+            fields.push((tag >> 3, String::from_utf8_lossy(&value).into_owned()));
+        } else {
+            skip(&mut input, tag & 7).map_err(malformed)?;
+        }
+    }
+    Ok(StringFields(fields))
+}
+
+fn skip(
+    input: &mut CodedInputStream<'_>,
+    wire_type: u32,
+) -> containerd_shim_protos::protobuf::Result<()> {
+    match wire_type {
+        0 => input.read_raw_varint64().map(drop),
+        1 => input.skip_raw_bytes(8),
+        5 => input.skip_raw_bytes(4),
+        // Groups are not used by either message; an error names the position.
+        _ => input.skip_raw_bytes(u32::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any(kind: &str, value: Vec<u8>) -> Any {
+        Any { type_url: kind.into(), value, ..Any::default() }
+    }
+
+    fn generic(path: &str, body: &str) -> Any {
+        let mut value = Vec::new();
+        for (number, text) in [(1u8, "x"), (2, path), (3, body)] {
+            value.extend([number << 3 | 2, u8::try_from(text.len()).expect("short")]);
+            value.extend(text.as_bytes());
+        }
+        any("runtimeoptions.v1.Options", value)
+    }
+
+    fn resolve(any: &Any) -> Result<RuntimeOptions, OptionsError> {
+        RuntimeOptions::resolve(&Config::default(), Some(any))
+    }
+
+    #[test]
+    fn nothing_means_the_configuration() {
+        let config = Config::default();
+        let options = RuntimeOptions::resolve(&config, None).expect("no options are fine");
+        assert_eq!(options.binary, "runc");
+        assert_eq!(options.root, PathBuf::from("/run/containerd/runc"));
+        assert_eq!(
+            RuntimeOptions::resolve(&config, Some(&Any::default())).expect("nor empty"),
+            options
+        );
+    }
+
+    #[test]
+    fn typed_options_are_read() {
+        let typed = oci::Options {
+            binary_name: "crun".into(),
+            root: "/r".into(),
+            systemd_cgroup: true,
+            io_uid: 5,
+            no_new_keyring: true,
+            ..oci::Options::default()
+        };
+        let mut bytes = typed.write_to_bytes().expect("encodable");
+        bytes.extend([8 << 3 | 2, 4]);
+        bytes.extend(b"criu");
+        let options = resolve(&any("containerd.runc.v1.Options", bytes)).expect("valid");
+        assert_eq!((options.binary.as_str(), options.criu_path.as_str()), ("crun", "criu"));
+        assert!(options.systemd_cgroup && options.no_new_keyring && !options.no_pivot_root);
+        assert_eq!(options.io_owner, (5, 0));
+    }
+
+    #[test]
+    fn a_toml_body_is_no_cgroup_name() {
+        let options = resolve(&generic("", "SystemdCgroup = true\nBinaryName = \"crun\"\n"));
+        let options = options.expect("what CRI sends for a custom runtime type");
+        assert!(options.systemd_cgroup && options.shim_cgroup.is_empty());
+        assert_eq!(options.binary, "crun");
+    }
+
+    #[test]
+    fn a_toml_file_is_read_and_a_missing_one_named() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let file = dir.path().join("o.toml");
+        fs::write(&file, "[runtime]\nlaunch-deadline = 7\n").expect("writable");
+        let options = resolve(&generic(&file.to_string_lossy(), "")).expect("valid");
+        assert_eq!(options.launch_deadline, Duration::from_secs(7));
+        let error = resolve(&generic("/nonexistent/o.toml", "")).expect_err("missing").to_string();
+        assert!(error.contains("/nonexistent/o.toml"), "{error}");
+    }
+
+    #[test]
+    fn bad_options_are_errors() {
+        assert!(matches!(resolve(&any("other.Type", vec![])), Err(OptionsError::UnknownType(_))));
+        let torn = any("containerd.runc.v1.Options", vec![0x3a, 0xff]);
+        assert!(matches!(resolve(&torn), Err(OptionsError::Malformed { .. })));
+        let typo = generic("", "SystemdCgrup = true");
+        let words = resolve(&typo).expect_err("a typing error").to_string();
+        assert!(words.contains("SystemdCgrup"), "{words}");
+    }
+}

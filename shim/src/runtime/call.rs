@@ -1,0 +1,162 @@
+//! One call of an OCI runtime: a child with a deadline.
+//!
+//! Decides how the child lives: in a process group of its own, so that a deadline ends whatever it
+//! started and has not yet handed over; killed with the shim, so that a dead shim leaves no half-done
+//! create running; with the shim's environment less what would change its meaning. Its last words come
+//! from a log file of its own where its stderr is the container's, else from its stderr. Must not know
+//! verbs.
+
+use std::fs;
+use std::io::{self, Read, pipe};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use super::ChildStdio;
+use super::error::{RuntimeError, last_words};
+use crate::process::{Reaper, Spawned};
+
+/// How long a killed child may take to be gone before it is left to the reaper.
+const KILL_GRACE: Duration = Duration::from_secs(2);
+/// The most of a runtime's log that is read for its last words.
+const LOG_LIMIT: u64 = 64 * 1024;
+
+/// A call that is ready to be made.
+#[derive(Debug)]
+pub struct Call {
+    verb: &'static str,
+    command: Command,
+    deadline: Duration,
+    words: Words,
+}
+
+/// Where the child's last words are found.
+#[derive(Debug)]
+enum Words {
+    Stderr(io::PipeReader),
+    File(PathBuf),
+}
+
+impl Call {
+    /// A call whose stdio is its own: nothing in, nothing out, words on stderr.
+    pub fn quiet(command: Command, verb: &'static str, deadline: Duration) -> io::Result<Self> {
+        let (reader, writer) = pipe()?;
+        set_nonblocking(reader.as_fd())?;
+        let mut command = isolated(command);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);
+        Ok(Self { verb, command, deadline, words: Words::Stderr(reader) })
+    }
+
+    /// A call that hands its stdio on to a container and writes its words to the file `log`.
+    pub fn launching(
+        command: Command,
+        verb: &'static str,
+        deadline: Duration,
+        stdio: ChildStdio,
+        log: PathBuf,
+    ) -> Self {
+        let mut command = isolated(command);
+        command.stdin(stdio.stdin).stdout(stdio.stdout).stderr(stdio.stderr);
+        Self { verb, command, deadline, words: Words::File(log) }
+    }
+
+    /// Replaces the child's standard input.
+    pub fn stdin(mut self, stdin: impl Into<OwnedFd>) -> Self {
+        self.command.stdin(Stdio::from(stdin.into()));
+        self
+    }
+
+    /// Runs the child to its end or its deadline.
+    ///
+    /// # Errors
+    /// [`RuntimeError`]; the child is gone in every case, or killed and about to be.
+    pub async fn run(mut self, reaper: &Reaper) -> Result<(), RuntimeError> {
+        let binary = self.command.get_program().to_string_lossy().into_owned();
+        let spawned = reaper.spawn(&mut self.command);
+        // The command holds the parent's copies of the container's stdio: they must go now, or the
+        // container's pipes never end.
+        drop(self.command);
+        let mut child = spawned.map_err(|source| RuntimeError::Spawn {
+            binary: binary.clone(),
+            verb: self.verb,
+            source,
+        })?;
+        let Ok(ended) = tokio::time::timeout(self.deadline, &mut child.exit).await else {
+            end_group(child).await;
+            self.words.discard();
+            return Err(RuntimeError::Deadline { binary, verb: self.verb, after: self.deadline });
+        };
+        // The sender lives in the reaper's table until it has sent.
+        let status = ended.map_or(255, |exit| exit.status);
+        let words = self.words.read(status != 0);
+        if status == 0 {
+            return Ok(());
+        }
+        Err(RuntimeError::Failed { binary, status, message: last_words(&words) })
+    }
+}
+
+impl Words {
+    fn read(self, wanted: bool) -> String {
+        let mut bytes = Vec::new();
+        match self {
+            Self::Stderr(_) if !wanted => {}
+            // The child is gone, so all that it wrote is in the pipe; a grandchild that still holds
+            // the other end cannot keep us, since reading does not wait.
+            Self::Stderr(reader) => drop(reader.take(LOG_LIMIT).read_to_end(&mut bytes)),
+            Self::File(path) => {
+                if wanted && let Ok(file) = fs::File::open(&path) {
+                    let _ = file.take(LOG_LIMIT).read_to_end(&mut bytes);
+                }
+                remove_if_there(&path);
+            }
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn discard(self) {
+        self.read(false);
+    }
+}
+
+async fn end_group(child: Spawned) {
+    // The child was made the leader of its own group; ESRCH means that it has just ended.
+    let _ = killpg(Pid::from_raw(child.pid), Signal::SIGKILL);
+    let _ = tokio::time::timeout(KILL_GRACE, child.exit).await;
+}
+
+fn isolated(mut command: Command) -> Command {
+    let parent = nix::unistd::getpid();
+    // runc treats NOTIFY_SOCKET as an order to proxy systemd's readiness into the container.
+    command.process_group(0).env_remove("NOTIFY_SOCKET");
+    // SAFETY: (why needed) only the child can ask to be killed with its parent. (why sound) between
+    // fork and exec two system calls are made, both async-signal-safe; nothing is allocated.
+    unsafe {
+        command.pre_exec(move || {
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+            // The parent may have died before the request took effect.
+            if nix::unistd::getppid() == parent {
+                Ok(())
+            } else {
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+        });
+    }
+    command
+}
+
+fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
+    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok(())
+}
+
+fn remove_if_there(path: &Path) {
+    // Absent unless the runtime had something to say.
+    let _ = fs::remove_file(path);
+}

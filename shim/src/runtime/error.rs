@@ -1,0 +1,142 @@
+//! What can go wrong when an OCI runtime is called, and what its own words mean.
+//!
+//! Decides which of its messages means "no such container" and "not running any more", since the
+//! command line has no codes for them. Must not decide what a caller makes of it.
+
+use std::io;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// A call of the OCI runtime that did not succeed. Every variant names the verb and the binary or
+/// the runtime's own words.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The binary could not be executed.
+    #[error("cannot run OCI runtime {binary:?} for {verb}: {source}")]
+    Spawn {
+        /// The configured binary.
+        binary: String,
+        /// `create`, `start`, …
+        verb: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Something around the call failed: a log file, a pipe, a working directory.
+    #[error("OCI runtime {verb}: cannot prepare {what}: {source}")]
+    Prepare {
+        /// `create`, `start`, …
+        verb: &'static str,
+        /// What could not be prepared.
+        what: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// It took too long and was killed.
+    #[error("OCI runtime {binary:?} did not finish {verb} within {after:?} and was killed")]
+    Deadline {
+        /// The configured binary.
+        binary: String,
+        /// `create`, `start`, …
+        verb: &'static str,
+        /// The deadline it missed.
+        after: Duration,
+    },
+    /// It said no.
+    #[error("{}", words(.message, .binary, .status))]
+    Failed {
+        /// The configured binary.
+        binary: String,
+        /// Its exit status, 128 + signal if it was killed.
+        status: u32,
+        /// Its own last words; empty if it had none.
+        message: String,
+    },
+}
+
+fn words(message: &str, binary: &str, status: &u32) -> String {
+    match (message, status) {
+        ("", 129..) => format!("{binary} was killed by signal {}", status - 128),
+        ("", _) => format!("{binary} exited with status {status} and said nothing"),
+        (message, _) => message.to_owned(),
+    }
+}
+
+impl RuntimeError {
+    fn message(&self) -> &str {
+        match self {
+            Self::Failed { message, .. } => message,
+            _ => "",
+        }
+    }
+
+    /// The runtime does not know the container.
+    pub fn is_no_such_container(&self) -> bool {
+        self.message().contains("does not exist")
+    }
+
+    /// The container's process has ended already. The words are those of runc (`ErrNotRunning`), of
+    /// Go's os package and of the kernel.
+    pub fn is_not_running(&self) -> bool {
+        let message = self.message().to_lowercase();
+        ["container not running", "process already finished", "no such process"]
+            .iter()
+            .any(|words| message.contains(words))
+    }
+}
+
+#[derive(Deserialize)]
+struct LogLine {
+    #[serde(default)]
+    level: String,
+    #[serde(default)]
+    msg: String,
+}
+
+/// The last error in a runtime's log (one JSON object per line, runc and crun alike), else the last
+/// line that is not JSON, else nothing.
+pub fn last_words(log: &str) -> String {
+    let mut plain = "";
+    for line in log.lines().rev() {
+        match serde_json::from_str::<LogLine>(line) {
+            Ok(entry) if entry.level == "error" || entry.level == "fatal" => {
+                return entry.msg.trim().to_owned();
+            }
+            Ok(_) => {}
+            Err(_) if plain.is_empty() => plain = line.trim(),
+            Err(_) => {}
+        }
+    }
+    plain.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_error_wins_over_later_noise() {
+        let log = r#"{"level":"error","msg":"first"}
+{"level":"error","msg":"container not running\n"}
+{"level":"warning","msg":"noise"}
+plain noise
+"#;
+        assert_eq!(last_words(log), "container not running");
+        assert_eq!(last_words("runc: boom\n"), "runc: boom");
+        assert_eq!(last_words("{\"level\":\"info\",\"msg\":\"x\"}\n"), "");
+    }
+
+    #[test]
+    fn silence_is_described() {
+        let failed = |status, message: &str| RuntimeError::Failed {
+            binary: "runc".into(),
+            status,
+            message: message.into(),
+        };
+        assert_eq!(failed(137, "").to_string(), "runc was killed by signal 9");
+        assert_eq!(failed(1, "").to_string(), "runc exited with status 1 and said nothing");
+        assert_eq!(failed(1, "why").to_string(), "why");
+        assert!(failed(1, "container not running").is_not_running());
+        assert!(failed(1, "container \"x\" does not exist").is_no_such_container());
+    }
+}

@@ -1,0 +1,81 @@
+//! The OCI runtime behind one small trait.
+//!
+//! Decides what the rest of the shim may ask of it. Must not know containerd.
+
+mod call;
+mod error;
+mod runc;
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use async_trait::async_trait;
+
+pub use call::Call;
+pub use error::RuntimeError;
+pub use runc::Runc;
+
+/// The container's side of its stdio, handed to the OCI runtime, which passes it on.
+#[derive(Debug)]
+pub struct ChildStdio {
+    /// File descriptor 0.
+    pub stdin: Stdio,
+    /// File descriptor 1.
+    pub stdout: Stdio,
+    /// File descriptor 2.
+    pub stderr: Stdio,
+}
+
+/// What create and exec have in common.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// The bundle, which is also the working directory of the call.
+    pub bundle: &'a Path,
+    /// Where the runtime writes the new process's PID, relative to the bundle.
+    pub pid_file: &'a str,
+    /// Where it connects to with the terminal's master, relative to the bundle.
+    pub console_socket: Option<&'a str>,
+    /// The process's stdio.
+    pub stdio: ChildStdio,
+}
+
+/// Switches of create.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CreateSwitches {
+    /// `--no-pivot`
+    pub no_pivot: bool,
+    /// `--no-new-keyring`
+    pub no_new_keyring: bool,
+}
+
+/// An OCI runtime, as its command line describes it. Each call has a deadline of its own, and one
+/// that misses it is killed and reported.
+#[async_trait]
+pub trait OciRuntime: Send + Sync {
+    /// `create`: everything is made, nothing of the container runs yet.
+    async fn create(
+        &self,
+        id: &str,
+        launch: Launch<'_>,
+        switches: CreateSwitches,
+    ) -> Result<(), RuntimeError>;
+    /// `start`: the created container's first process is let go.
+    async fn start(&self, id: &str) -> Result<(), RuntimeError>;
+    /// `exec`: one more process, from the process spec in `process` (a path).
+    async fn exec(
+        &self,
+        id: &str,
+        launch: Launch<'_>,
+        process: PathBuf,
+    ) -> Result<(), RuntimeError>;
+    /// `kill`: a signal by number, to the init or to `all`.
+    async fn kill(&self, id: &str, signal: u32, all: bool) -> Result<(), RuntimeError>;
+    /// `delete`: cgroups and state go; `force` kills first.
+    async fn delete(&self, id: &str, force: bool) -> Result<(), RuntimeError>;
+    /// `pause`
+    async fn pause(&self, id: &str) -> Result<(), RuntimeError>;
+    /// `resume`
+    async fn resume(&self, id: &str) -> Result<(), RuntimeError>;
+    /// `update`, with the runtime spec's `linux.resources` as JSON.
+    async fn update(&self, id: &str, resources: &[u8]) -> Result<(), RuntimeError>;
+}

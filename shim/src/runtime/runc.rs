@@ -1,0 +1,171 @@
+//! runc's command line, which crun shares.
+//!
+//! Decides flags and their order. Must not interpret what comes back.
+
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use async_trait::async_trait;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::{Call, CreateSwitches, Launch, OciRuntime, RuntimeError};
+use crate::options::RuntimeOptions;
+use crate::process::Reaper;
+
+/// runc or a runtime with the same command line.
+#[derive(Debug)]
+pub struct Runc {
+    options: RuntimeOptions,
+    root: PathBuf,
+    reaper: Reaper,
+    calls: AtomicU32,
+}
+
+impl Runc {
+    /// A runtime for the containers of one namespace.
+    pub fn new(options: RuntimeOptions, namespace: &str, reaper: Reaper) -> Self {
+        let root = options.root.join(namespace);
+        Self { options, root, reaper, calls: AtomicU32::new(0) }
+    }
+
+    /// Where the runtime keeps its state of a container.
+    pub fn state_of(&self, id: &str) -> PathBuf {
+        self.root.join(id)
+    }
+
+    /// Whether the runtime has state of a container, whole or half made.
+    pub fn has_state(&self, id: &str) -> bool {
+        self.state_of(id).exists()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.options.binary);
+        command.arg("--root").arg(&self.root).args(["--log-format", "json"]);
+        if self.options.systemd_cgroup {
+            command.arg("--systemd-cgroup");
+        }
+        if !self.options.criu_path.is_empty() {
+            command.arg("--criu").arg(&self.options.criu_path);
+        }
+        command
+    }
+
+    /// A call that launches nothing.
+    async fn control(&self, verb: &'static str, args: &[&str]) -> Result<(), RuntimeError> {
+        let mut command = self.command();
+        command.arg(verb).args(args);
+        let deadline = match verb {
+            "start" => self.options.launch_deadline,
+            _ => self.options.control_deadline,
+        };
+        let call = Call::quiet(command, verb, deadline)
+            .map_err(|source| RuntimeError::Prepare { verb, what: "its pipes", source })?;
+        call.run(&self.reaper).await
+    }
+
+    /// A call that hands its stdio to a new process of the container.
+    async fn launch(
+        &self,
+        verb: &'static str,
+        id: &str,
+        launch: Launch<'_>,
+        flags: impl FnOnce(&mut Command),
+    ) -> Result<(), RuntimeError> {
+        // One log per call: a shared one would grow for as long as the container lives.
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        let log = launch.bundle.join(format!("log-{number}.json"));
+        let mut command = self.command();
+        command.current_dir(launch.bundle).arg("--log").arg(&log).arg(verb);
+        command.arg("--pid-file").arg(launch.pid_file);
+        if let Some(socket) = launch.console_socket {
+            command.arg("--console-socket").arg(socket);
+        }
+        flags(&mut command);
+        command.arg(id);
+        let deadline = self.options.launch_deadline;
+        Call::launching(command, verb, deadline, launch.stdio, log).run(&self.reaper).await
+    }
+}
+
+#[async_trait]
+impl OciRuntime for Runc {
+    async fn create(
+        &self,
+        id: &str,
+        launch: Launch<'_>,
+        switches: CreateSwitches,
+    ) -> Result<(), RuntimeError> {
+        let bundle = launch.bundle.to_owned();
+        self.launch("create", id, launch, |command| {
+            command.arg("--bundle").arg(bundle);
+            if switches.no_pivot {
+                command.arg("--no-pivot");
+            }
+            if switches.no_new_keyring {
+                command.arg("--no-new-keyring");
+            }
+        })
+        .await
+    }
+
+    async fn start(&self, id: &str) -> Result<(), RuntimeError> {
+        self.control("start", &[id]).await
+    }
+
+    async fn exec(
+        &self,
+        id: &str,
+        launch: Launch<'_>,
+        process: PathBuf,
+    ) -> Result<(), RuntimeError> {
+        self.launch("exec", id, launch, |command| {
+            command.arg("--process").arg(process).arg("--detach");
+        })
+        .await
+    }
+
+    async fn kill(&self, id: &str, signal: u32, all: bool) -> Result<(), RuntimeError> {
+        let signal = signal.to_string();
+        if all {
+            self.control("kill", &["--all", id, &signal]).await
+        } else {
+            self.control("kill", &[id, &signal]).await
+        }
+    }
+
+    async fn delete(&self, id: &str, force: bool) -> Result<(), RuntimeError> {
+        if force {
+            self.control("delete", &["--force", id]).await
+        } else {
+            self.control("delete", &[id]).await
+        }
+    }
+
+    async fn pause(&self, id: &str) -> Result<(), RuntimeError> {
+        self.control("pause", &[id]).await
+    }
+
+    async fn resume(&self, id: &str) -> Result<(), RuntimeError> {
+        self.control("resume", &[id]).await
+    }
+
+    async fn update(&self, id: &str, resources: &[u8]) -> Result<(), RuntimeError> {
+        let prepare = |source: std::io::Error| RuntimeError::Prepare {
+            verb: "update",
+            what: "its input",
+            source,
+        };
+        // In memory rather than through a pipe, which could fill before anybody reads it.
+        let input =
+            memfd_create(c"resources", MFdFlags::MFD_CLOEXEC).map_err(|e| prepare(e.into()))?;
+        let mut input = File::from(input);
+        input.write_all(resources).and_then(|()| input.rewind()).map_err(prepare)?;
+        let mut command = self.command();
+        command.args(["update", "--resources", "-", id]);
+        let call = Call::quiet(command, "update", self.options.control_deadline);
+        call.map_err(prepare)?.stdin(input).run(&self.reaper).await
+    }
+}

@@ -1,0 +1,142 @@
+//! One container: its init, its execs, and what they share.
+//!
+//! Decides nothing; holds what the verbs need. Must not talk to containerd.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use engine::Admission;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use super::error::TaskError;
+use super::process::Process;
+use crate::cgroup::{Cgroup, OomWatch};
+use crate::runtime::OciRuntime;
+
+/// A container that exists.
+pub struct Container {
+    /// Its id.
+    pub id: String,
+    /// Its bundle.
+    pub bundle: PathBuf,
+    /// Its first process.
+    pub init: Arc<Process>,
+    /// How it is run.
+    pub runtime: Box<dyn OciRuntime>,
+    /// What it was given.
+    pub admission: Admission,
+    /// Whether the end of its init ends everything in it.
+    pub private_pid_namespace: bool,
+    /// Owner of its stdio pipes.
+    pub io_owner: (u32, u32),
+    /// Where its root filesystem is mounted, if the shim mounted it.
+    pub rootfs: Option<PathBuf>,
+    /// Its cgroup, once it is known.
+    pub cgroup: OnceLock<Cgroup>,
+    /// Its watch on out-of-memory kills, and the task that follows it.
+    pub oom: OnceLock<(Arc<OomWatch>, AbortHandle)>,
+    /// Execs that are being started or run.
+    pub running_execs: watch::Sender<usize>,
+    execs: Mutex<HashMap<String, Arc<Exec>>>,
+    launches: AtomicU32,
+}
+
+/// An exec of a container.
+#[derive(Debug)]
+pub struct Exec {
+    /// Its id within the container.
+    pub id: String,
+    /// Its process.
+    pub process: Arc<Process>,
+    /// The process spec as JSON, until it is started.
+    pub spec: Mutex<Vec<u8>>,
+}
+
+/// Counts an exec as running for as long as it lives.
+pub struct RunningExec(Arc<Container>);
+
+impl Container {
+    /// A container around its parts.
+    #[allow(clippy::too_many_arguments, reason = "called once, and every part is needed")]
+    pub fn new(
+        id: String,
+        bundle: PathBuf,
+        init: Process,
+        runtime: Box<dyn OciRuntime>,
+        admission: Admission,
+        private_pid_namespace: bool,
+        io_owner: (u32, u32),
+        rootfs: Option<PathBuf>,
+    ) -> Self {
+        Self {
+            id,
+            bundle,
+            init: Arc::new(init),
+            runtime,
+            admission,
+            private_pid_namespace,
+            io_owner,
+            rootfs,
+            cgroup: OnceLock::new(),
+            oom: OnceLock::new(),
+            running_execs: watch::Sender::new(0),
+            execs: Mutex::default(),
+            launches: AtomicU32::new(0),
+        }
+    }
+
+    /// The init, or the exec of that id.
+    ///
+    /// # Errors
+    /// [`TaskError::NoSuchProcess`]
+    pub fn process(&self, exec: &str) -> Result<Arc<Process>, TaskError> {
+        if exec.is_empty() {
+            return Ok(Arc::clone(&self.init));
+        }
+        self.exec(exec).map(|exec| Arc::clone(&exec.process))
+    }
+
+    /// The exec of that id.
+    ///
+    /// # Errors
+    /// [`TaskError::NoSuchProcess`]
+    pub fn exec(&self, exec: &str) -> Result<Arc<Exec>, TaskError> {
+        self.execs()
+            .get(exec)
+            .cloned()
+            .ok_or_else(|| TaskError::NoSuchProcess { id: self.id.clone(), exec: exec.to_owned() })
+    }
+
+    /// Its execs, locked; not to be held over anything that takes time.
+    pub fn execs(&self) -> MutexGuard<'_, HashMap<String, Arc<Exec>>> {
+        self.execs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A number that no other launch in this container has.
+    pub fn next_launch(&self) -> u32 {
+        self.launches.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Counts one more running exec.
+    pub fn exec_runs(self: &Arc<Self>) -> RunningExec {
+        self.running_execs.send_modify(|count| *count += 1);
+        RunningExec(Arc::clone(self))
+    }
+}
+
+impl Drop for RunningExec {
+    fn drop(&mut self) {
+        self.0.running_execs.send_modify(|count| *count -= 1);
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if let Some((_, task)) = self.oom.get() {
+            task.abort();
+        }
+    }
+}

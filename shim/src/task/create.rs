@@ -1,0 +1,278 @@
+//! Create: everything up to a container whose init waits for its start.
+//!
+//! ```text
+//! reserve ─► read bundle ─► record ─► admit ─► mount ─► stdio ─► runtime create
+//!                                                   ─► claim init ─► cgroup ─► arm ─► told
+//! ```
+//!
+//! Decides the order, and that a create which fails anywhere leaves nothing: what was made is undone in
+//! reverse before the error goes out.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use containerd_shim_protos::events::task::{TaskCreate, TaskIO};
+use containerd_shim_protos::protobuf::MessageField;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use engine::Owner;
+use oci_specs::Bundle;
+use tracing::warn;
+
+use super::container::Container;
+use super::error::TaskError;
+use super::exit;
+use super::process::Process;
+use super::record::Record;
+use super::shim::Shim;
+use crate::cgroup::Cgroup;
+use crate::cli::is_identifier;
+use crate::mount::{Mount, mount_all, unmount_all};
+use crate::off_loop::off_loop;
+use crate::options::RuntimeOptions;
+use crate::runtime::{CreateSwitches, Launch, OciRuntime, Runc};
+use crate::stdio::{Client, Pending, StdioSpec, prepare};
+
+/// Where the runtime writes the init's PID; containerd's own shim has it there, too.
+pub const PID_FILE: &str = "init.pid";
+/// Where a terminal's master comes in.
+const CONSOLE_SOCKET: &str = "init.sock";
+
+/// What containerd asks for.
+#[derive(Debug)]
+pub struct CreateRequest {
+    /// Container id.
+    pub id: String,
+    /// Bundle directory.
+    pub bundle: PathBuf,
+    /// Root filesystem; empty if it is in place already.
+    pub rootfs: Vec<Mount>,
+    /// The same as containerd sent it, for the event.
+    pub rootfs_sent: Vec<containerd_shim_protos::types::mount::Mount>,
+    /// Names of its stdio.
+    pub stdio: StdioSpec,
+    /// A checkpoint to restore from.
+    pub checkpoint: String,
+    /// Runtime options.
+    pub options: Option<Any>,
+}
+
+/// What has been made so far, to be undone if the rest fails.
+struct Undo<'a> {
+    shim: &'a Shim,
+    id: &'a str,
+    bundle: &'a Path,
+    mounted: Option<PathBuf>,
+    /// The runtime, once it has been asked to make something.
+    runtime: Option<&'a Runc>,
+}
+
+impl Shim {
+    /// Makes a container. Returns its init's PID.
+    ///
+    /// # Errors
+    /// [`TaskError`]; nothing of the container is left.
+    pub async fn create(self: Arc<Self>, request: CreateRequest) -> Result<i32, TaskError> {
+        if !is_identifier(&request.id) {
+            return Err(TaskError::BadIdentifier { id: request.id });
+        }
+        if !request.checkpoint.is_empty() {
+            return Err(TaskError::Unsupported("restoring from a checkpoint"));
+        }
+        let reservation = self.reserve(&request.id)?;
+        let options = RuntimeOptions::resolve(&self.config, request.options.as_ref())?;
+        let bundle = Bundle::load(&request.bundle)?;
+        let record = Record::new(&options, &self.group, bundle.spec().cgroups_path());
+        record.write(&request.bundle).map_err(|source| TaskError::File {
+            action: "write",
+            path: Record::path(&request.bundle),
+            source,
+        })?;
+        let runtime = Runc::new(options.clone(), &self.namespace, self.reaper.clone());
+        let mut undo = Undo {
+            shim: &self,
+            id: &request.id,
+            bundle: &request.bundle,
+            mounted: None,
+            runtime: None,
+        };
+        let made = self.make(&request, &options, &bundle, &runtime, &mut undo).await;
+        let made = match made {
+            Ok(made) => made,
+            Err(error) => {
+                undo.undo().await;
+                return Err(error);
+            }
+        };
+        let rootfs = undo.mounted.take();
+        let Made { process, admission, exit, cgroup } = made;
+        let pid = process.pid();
+        let container = Arc::new(Container::new(
+            request.id.clone(),
+            request.bundle.clone(),
+            process,
+            Box::new(runtime),
+            admission,
+            bundle.spec().has_private_pid_namespace(),
+            options.io_owner,
+            rootfs,
+        ));
+        if let Some(cgroup) = cgroup {
+            exit::watch_oom(&self, &container, &cgroup);
+            // The first and only time.
+            let _ = container.cgroup.set(cgroup);
+        }
+        self.tell_created(request, pid);
+        tokio::spawn(exit::follow_init(Arc::clone(&self), Arc::clone(&container), exit));
+        reservation.fill(container);
+        Ok(pid)
+    }
+
+    async fn make<'a>(
+        &self,
+        request: &CreateRequest,
+        options: &RuntimeOptions,
+        bundle: &Bundle,
+        runtime: &'a Runc,
+        undo: &mut Undo<'a>,
+    ) -> Result<Made, TaskError> {
+        let admission = engine::admit(self.owner(&request.id), bundle)?;
+        if !request.rootfs.is_empty() {
+            undo.mounted = Some(mount_rootfs(&request.bundle, &request.rootfs).await?);
+        }
+        let client = Client {
+            namespace: &self.namespace,
+            id: &request.id,
+            bundle: &request.bundle,
+            socket: CONSOLE_SOCKET,
+            owner: options.io_owner,
+            reaper: &self.reaper,
+        };
+        let mut stdio = prepare(&request.stdio, client).await?;
+        // Announced before the runtime runs: an init that is killed at once must not be missed.
+        let expectation = self.reaper.expect();
+        undo.runtime = Some(runtime);
+        run_create(request, options, runtime, &mut stdio).await?;
+        let pid = read_pid(&request.bundle.join(PID_FILE))?;
+        let name = format!("container {:?}", request.id);
+        let (handle, exit) = expectation.claim(pid).map_err(|source| TaskError::Watch {
+            name: name.clone(),
+            pid,
+            source,
+        })?;
+        let process = Process::new(name, request.stdio.clone());
+        process.set_streams(stdio.start()?);
+        let cgroup = self
+            .hierarchies()
+            .and_then(|hierarchies| Cgroup::of_process(pid, hierarchies))
+            .inspect_err(
+                |error| warn!(id = request.id, %error, "no cgroup: no stats, no OOM events"),
+            )
+            .ok();
+        engine::arm(&admission, pid.cast_unsigned())?;
+        process.set_started(pid, handle);
+        Ok(Made { process, admission, exit, cgroup })
+    }
+
+    fn tell_created(&self, request: CreateRequest, pid: i32) {
+        let io = TaskIO {
+            stdin: request.stdio.stdin,
+            stdout: request.stdio.stdout,
+            stderr: request.stdio.stderr,
+            terminal: request.stdio.terminal,
+            ..TaskIO::default()
+        };
+        self.events.publish(&TaskCreate {
+            container_id: request.id,
+            bundle: request.bundle.to_string_lossy().into_owned(),
+            rootfs: request.rootfs_sent,
+            io: MessageField::some(io),
+            pid: pid.cast_unsigned(),
+            ..TaskCreate::default()
+        });
+    }
+
+    /// Whose container it is, as the engine knows it.
+    pub(super) fn owner<'a>(&'a self, id: &'a str) -> Owner<'a> {
+        Owner { namespace: &self.namespace, sandbox: &self.group, container: id }
+    }
+}
+
+async fn run_create(
+    request: &CreateRequest,
+    options: &RuntimeOptions,
+    runtime: &Runc,
+    stdio: &mut Pending,
+) -> Result<(), TaskError> {
+    let child = stdio.take_child();
+    let launch = Launch {
+        bundle: &request.bundle,
+        pid_file: PID_FILE,
+        console_socket: stdio.console_socket(),
+        stdio: child,
+    };
+    let switches =
+        CreateSwitches { no_pivot: options.no_pivot_root, no_new_keyring: options.no_new_keyring };
+    let created = runtime.create(&request.id, launch, switches).await;
+    created.map_err(|source| TaskError::Runtime { what: "OCI runtime create failed", source })
+}
+
+struct Made {
+    process: Process,
+    admission: engine::Admission,
+    exit: tokio::sync::oneshot::Receiver<crate::process::Exit>,
+    cgroup: Option<Cgroup>,
+}
+
+impl Undo<'_> {
+    async fn undo(self) {
+        // A runtime that failed by itself has cleaned up; one that was killed has not.
+        if let Some(runtime) = self.runtime
+            && runtime.has_state(self.id)
+            && let Err(error) = runtime.delete(self.id, true).await
+        {
+            warn!(id = self.id, %error, "left behind by a failed create");
+        }
+        if let Some(rootfs) = self.mounted {
+            let unmounted = off_loop("unmount", move || unmount_all(&rootfs)).await;
+            if let Ok(Err(error)) = unmounted {
+                warn!(id = self.id, %error, "left behind by a failed create");
+            }
+        }
+        if let Err(error) = engine::release(self.shim.owner(self.id)) {
+            warn!(id = self.id, %error, "left behind by a failed create");
+        }
+        for file in [Record::path(self.bundle), self.bundle.join(PID_FILE)] {
+            // Absent if the create did not come that far.
+            let _ = fs::remove_file(file);
+        }
+    }
+}
+
+async fn mount_rootfs(bundle: &Path, mounts: &[Mount]) -> Result<PathBuf, TaskError> {
+    let rootfs = bundle.join("rootfs");
+    let file = |action| {
+        let path = rootfs.clone();
+        move |source| TaskError::File { action, path, source }
+    };
+    match fs::DirBuilder::new().create(&rootfs) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(file("make")(error));
+        }
+        _ => {}
+    }
+    let (mounts, target) = (mounts.to_vec(), rootfs.clone());
+    off_loop("mount", move || mount_all(&mounts, &target)).await.map_err(file("mount"))??;
+    Ok(rootfs)
+}
+
+/// The PID that the runtime wrote.
+pub(super) fn read_pid(path: &Path) -> Result<i32, TaskError> {
+    let error = |source| TaskError::File {
+        action: "read the runtime's PID file",
+        path: path.into(),
+        source,
+    };
+    let text = fs::read_to_string(path).map_err(error)?;
+    text.trim().parse().map_err(|_| error(std::io::ErrorKind::InvalidData.into()))
+}

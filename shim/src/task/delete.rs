@@ -1,0 +1,105 @@
+//! Delete: an ended process, or a container with all that it had.
+//!
+//! Decides that a running process is never deleted: containerd asks for that when it takes a live
+//! container for a leaked one, and the refusal is all that protects it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use containerd_shim_protos::events::task::TaskDelete;
+use containerd_shim_protos::protobuf::MessageField;
+use tracing::warn;
+
+use super::container::Container;
+use super::error::TaskError;
+use super::lifecycle::{Phase, Verb};
+use super::process::Process;
+use super::shim::Shim;
+use crate::mount::unmount_all;
+use crate::off_loop::off_loop;
+use crate::process::Exit;
+use crate::time::timestamp;
+
+/// How long the init of a container that was never started may take to be gone once killed.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is left to say about a deleted process.
+#[derive(Debug, Clone, Copy)]
+pub struct Deleted {
+    /// Its PID; 0 if it was never made.
+    pub pid: i32,
+    /// How it ended; `None` if it never ran.
+    pub exit: Option<Exit>,
+}
+
+impl Shim {
+    /// Deletes a container (`exec` empty) or an exec.
+    ///
+    /// # Errors
+    /// [`TaskError`]; a container whose deletion failed can be deleted again.
+    pub async fn delete(self: Arc<Self>, id: &str, exec: &str) -> Result<Deleted, TaskError> {
+        let container = self.container(id)?;
+        if exec.is_empty() {
+            self.delete_container(&container).await
+        } else {
+            delete_exec(&container, exec).await
+        }
+    }
+
+    async fn delete_container(&self, container: &Container) -> Result<Deleted, TaskError> {
+        let turn = container.init.turn(Verb::Delete).await?;
+        end_streams(&container.init).await;
+        match container.runtime.delete(&container.id, false).await {
+            Ok(()) => {}
+            // Deleted behind our back: there is less to do.
+            Err(error) if error.is_no_such_container() => {}
+            Err(source) => {
+                return Err(TaskError::Runtime { what: "failed to delete task", source });
+            }
+        }
+        if container.init.lifecycle().phase() == Phase::Created
+            && tokio::time::timeout(END_TIMEOUT, container.init.wait()).await.is_err()
+        {
+            warn!(id = container.id, "the init of a deleted container has not ended");
+        }
+        if let Some(rootfs) = container.rootfs.clone() {
+            let path = rootfs.clone();
+            off_loop("unmount", move || unmount_all(&rootfs))
+                .await
+                .map_err(|source| TaskError::File { action: "unmount", path, source })??;
+        }
+        engine::release(self.owner(&container.id))?;
+        let deleted = Deleted { pid: container.init.pid(), exit: container.init.exit() };
+        self.forget(&container.id);
+        self.tell_deleted(&container.id, deleted);
+        turn.succeed();
+        Ok(deleted)
+    }
+
+    fn tell_deleted(&self, id: &str, deleted: Deleted) {
+        self.events.publish(&TaskDelete {
+            container_id: id.to_owned(),
+            pid: deleted.pid.cast_unsigned(),
+            exit_status: deleted.exit.map_or(0, |exit| exit.status),
+            exited_at: MessageField::some(timestamp(
+                deleted.exit.map_or(SystemTime::UNIX_EPOCH, |exit| exit.at),
+            )),
+            ..TaskDelete::default()
+        });
+    }
+}
+
+async fn delete_exec(container: &Container, exec: &str) -> Result<Deleted, TaskError> {
+    let exec = container.exec(exec)?;
+    let turn = exec.process.turn(Verb::Delete).await?;
+    end_streams(&exec.process).await;
+    container.execs().remove(&exec.id);
+    turn.succeed();
+    Ok(Deleted { pid: exec.process.pid(), exit: exec.process.exit() })
+}
+
+async fn end_streams(process: &Process) {
+    if let Some(streams) = process.take_streams() {
+        streams.finish().await;
+    }
+}

@@ -1,0 +1,173 @@
+//! What a request may be answered with instead of success.
+//!
+//! Decides the words, each naming the object. Must not know status codes.
+
+use std::io;
+use std::path::PathBuf;
+
+use oci_specs::BundleError;
+
+use super::lifecycle::Illegal;
+use crate::mount::MountError;
+use crate::options::OptionsError;
+use crate::runtime::RuntimeError;
+use crate::stdio::StdioError;
+
+/// Why a request was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// No such container in this shim.
+    #[error("container {id:?} not created")]
+    NoSuchContainer {
+        /// Container id.
+        id: String,
+    },
+    /// No such exec in the container.
+    #[error("process does not exist {exec:?} in container {id:?}")]
+    NoSuchProcess {
+        /// Container id.
+        id: String,
+        /// Exec id.
+        exec: String,
+    },
+    /// The container is there already, or being made.
+    #[error("container {id:?} already exists")]
+    ContainerExists {
+        /// Container id.
+        id: String,
+    },
+    /// The exec is there already.
+    #[error("exec id {exec:?} already exists in container {id:?}")]
+    ExecExists {
+        /// Container id.
+        id: String,
+        /// Exec id.
+        exec: String,
+    },
+    /// An id that would be a path.
+    #[error("{id:?} is not a valid identifier: it must be a plain name")]
+    BadIdentifier {
+        /// The id.
+        id: String,
+    },
+    /// The verb makes no sense now.
+    #[error("{illegal}: {name}")]
+    Illegal {
+        /// Container, or container and exec.
+        name: String,
+        /// What and why not.
+        illegal: Illegal,
+    },
+    /// A new process in a container whose init is not running.
+    #[error("container {id:?} init process is not running")]
+    InitNotRunning {
+        /// Container id.
+        id: String,
+    },
+    /// An exec in a container that is frozen.
+    #[error("cannot exec in a paused state: container {id:?}")]
+    Paused {
+        /// Container id.
+        id: String,
+    },
+    /// A signal to a process that has not been started.
+    #[error("process not created: {name}")]
+    NotStarted {
+        /// Container and exec.
+        name: String,
+    },
+    /// A signal to a process that has ended.
+    #[error("process already finished: {name}")]
+    Finished {
+        /// Container, or container and exec.
+        name: String,
+    },
+    /// A signal that could not be sent.
+    #[error("cannot send signal {signal} to {name}: {source}")]
+    Signal {
+        /// Container, or container and exec.
+        name: String,
+        /// Its number.
+        signal: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The bundle cannot be read.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The options cannot be used.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// The root filesystem cannot be mounted or unmounted.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// The stdio cannot be had.
+    #[error(transparent)]
+    Stdio(#[from] StdioError),
+    /// The OCI runtime failed.
+    #[error("{what}: {source}")]
+    Runtime {
+        /// In the words of containerd's own shim.
+        what: &'static str,
+        /// In the runtime's words.
+        source: RuntimeError,
+    },
+    /// A file in the bundle could not be used.
+    #[error("cannot {action} {path}: {source}", path = path.display())]
+    File {
+        /// `write`, `read`, …
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The process that the runtime reported cannot be watched.
+    #[error("cannot watch process {pid} of {name}: {source}")]
+    Watch {
+        /// Container, or container and exec.
+        name: String,
+        /// Its PID.
+        pid: i32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A message field that is not the JSON that it should be.
+    #[error("{what} of {name} is malformed: {source}")]
+    Malformed {
+        /// `process spec` or `resources`.
+        what: &'static str,
+        /// Container, or container and exec.
+        name: String,
+        /// Line, column and reason.
+        source: serde_json::Error,
+    },
+    /// The container's cgroup cannot be read.
+    #[error("cannot read the cgroup of container {id:?}: {source}")]
+    Cgroup {
+        /// Container id.
+        id: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A terminal cannot be resized.
+    #[error("cannot resize the terminal of {name}: {source}")]
+    Resize {
+        /// Container, or container and exec.
+        name: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Checkpoint and restore.
+    #[error("{0} is not supported in this version")]
+    Unsupported(&'static str),
+    /// The engine said no.
+    #[error(transparent)]
+    Refused(#[from] engine::Refusal),
+    /// The engine broke.
+    #[error(transparent)]
+    Fault(#[from] engine::Fault),
+    /// A task of our own ended without an answer.
+    #[error("internal error while answering {0}; see the shim's log")]
+    Lost(&'static str),
+}

@@ -1,0 +1,144 @@
+//! Start: a created container's init, or an exec, is let go.
+//!
+//! Decides that the start is told before the end, however soon the end comes.
+
+use std::fs;
+use std::sync::Arc;
+
+use containerd_shim_protos::events::task::{TaskExecStarted, TaskStart};
+
+use super::container::{Container, Exec};
+use super::create::read_pid;
+use super::error::TaskError;
+use super::exit;
+use super::lifecycle::Verb;
+use super::shim::Shim;
+use crate::process::Exit;
+use crate::runtime::Launch;
+use crate::stdio::{Client, prepare};
+
+impl Shim {
+    /// Starts the init (`exec` empty) or an exec. Returns its PID.
+    ///
+    /// # Errors
+    /// [`TaskError`]; a container that could not be started stays created, an exec ends.
+    pub async fn start(self: Arc<Self>, id: &str, exec: &str) -> Result<i32, TaskError> {
+        let container = self.container(id)?;
+        if exec.is_empty() {
+            self.start_init(&container).await
+        } else {
+            let exec = container.exec(exec)?;
+            self.start_exec(&container, &exec).await
+        }
+    }
+
+    async fn start_init(&self, container: &Container) -> Result<i32, TaskError> {
+        let turn = container.init.turn(Verb::Start).await?;
+        container
+            .runtime
+            .start(&container.id)
+            .await
+            .map_err(|source| TaskError::Runtime { what: "OCI runtime start failed", source })?;
+        let pid = container.init.pid();
+        self.events.publish(&TaskStart {
+            container_id: container.id.clone(),
+            pid: pid.cast_unsigned(),
+            ..TaskStart::default()
+        });
+        turn.succeed();
+        Ok(pid)
+    }
+
+    async fn start_exec(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        exec: &Arc<Exec>,
+    ) -> Result<i32, TaskError> {
+        let turn = exec.process.turn(Verb::Start).await?;
+        // Counted before the init is looked at: an init that ends now waits for this exec's end.
+        let running = container.exec_runs();
+        if !container.init.lifecycle().is_alive() {
+            return Err(TaskError::InitNotRunning { id: container.id.clone() });
+        }
+        let expectation = self.reaper.expect();
+        let launched = self.launch_exec(container, exec).await.and_then(|pid| {
+            let claimed = expectation.claim(pid).map_err(|source| TaskError::Watch {
+                name: exec.process.name.clone(),
+                pid,
+                source,
+            })?;
+            Ok((pid, claimed))
+        });
+        let (pid, (handle, exit)) = match launched {
+            Ok(launched) => launched,
+            Err(error) => {
+                // Whoever waits for it must not wait for ever.
+                drop(turn);
+                exec.process.reap();
+                exec.process.tell_exit(Exit { status: 255, at: std::time::SystemTime::now() });
+                return Err(error);
+            }
+        };
+        exec.process.set_started(pid, handle);
+        self.events.publish(&TaskExecStarted {
+            container_id: container.id.clone(),
+            exec_id: exec.id.clone(),
+            pid: pid.cast_unsigned(),
+            ..TaskExecStarted::default()
+        });
+        turn.succeed();
+        let (shim, container, exec) = (Arc::clone(self), Arc::clone(container), Arc::clone(exec));
+        tokio::spawn(exit::follow_exec(shim, container, exec, exit, running));
+        Ok(pid)
+    }
+
+    /// Runs the runtime and connects stdio. Returns the exec's PID.
+    async fn launch_exec(&self, container: &Container, exec: &Exec) -> Result<i32, TaskError> {
+        // Files are numbered rather than named after the exec, whose id may be long.
+        let name = format!("exec-{}", container.next_launch());
+        let (pid_file, socket) = (format!("{name}.pid"), format!("{name}.sock"));
+        let spec_path = container.bundle.join(format!("{name}.json"));
+        let client = Client {
+            namespace: &self.namespace,
+            id: &exec.id,
+            bundle: &container.bundle,
+            socket: &socket,
+            owner: container.io_owner,
+            reaper: &self.reaper,
+        };
+        let mut stdio = prepare(&exec.process.stdio, client).await?;
+        let spec = std::mem::take(
+            &mut *exec.spec.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
+        let spec = engine::merge_exec(&container.admission, &spec);
+        let written = fs::write(&spec_path, &spec).map_err(|source| TaskError::File {
+            action: "write",
+            path: spec_path.clone(),
+            source,
+        });
+        let child = stdio.take_child();
+        let launch = Launch {
+            bundle: &container.bundle,
+            pid_file: &pid_file,
+            console_socket: stdio.console_socket(),
+            stdio: child,
+        };
+        let ran = match written {
+            Ok(()) => {
+                container.runtime.exec(&container.id, launch, spec_path.clone()).await.map_err(
+                    |source| TaskError::Runtime { what: "OCI runtime exec failed", source },
+                )
+            }
+            Err(error) => Err(error),
+        };
+        let pid_path = container.bundle.join(pid_file);
+        let pid = ran.and_then(|()| read_pid(&pid_path));
+        for path in [spec_path, pid_path] {
+            // Absent if the launch did not come that far.
+            let _ = fs::remove_file(path);
+        }
+        let pid = pid?;
+        exec.process.set_streams(stdio.start()?);
+        Ok(pid)
+    }
+}
