@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use containerd_shim_protos::api::{
@@ -81,15 +82,17 @@ fn answer<T>(verb: &'static str, id: &str, result: Result<T, TaskError>) -> Answ
 
 #[async_trait]
 impl Task for TaskService {
-    async fn create(&self, _: &TtrpcContext, r: CreateTaskRequest) -> Answer<CreateTaskResponse> {
+    async fn create(&self, c: &TtrpcContext, r: CreateTaskRequest) -> Answer<CreateTaskResponse> {
         let id = r.id.clone();
-        let pid = finish("create", &id, self.shim().create(create_request(r))).await?;
+        let request = create_request(r, patience(c));
+        let pid = finish("create", &id, self.shim().create(request)).await?;
         Ok(CreateTaskResponse { pid: pid.cast_unsigned(), ..CreateTaskResponse::default() })
     }
 
-    async fn start(&self, _: &TtrpcContext, r: StartRequest) -> Answer<StartResponse> {
-        let (shim, id) = (self.shim(), r.id.clone());
-        let pid = finish("start", &id, async move { shim.start(&r.id, &r.exec_id).await }).await?;
+    async fn start(&self, c: &TtrpcContext, r: StartRequest) -> Answer<StartResponse> {
+        let (shim, id, patience) = (self.shim(), r.id.clone(), patience(c));
+        let started = async move { shim.start(&r.id, &r.exec_id, patience).await };
+        let pid = finish("start", &id, started).await?;
         Ok(StartResponse { pid: pid.cast_unsigned(), ..StartResponse::default() })
     }
 
@@ -219,7 +222,15 @@ impl Task for TaskService {
     }
 }
 
-fn create_request(r: CreateTaskRequest) -> CreateRequest {
+/// How long an operation may take for its caller still to hear why it failed: a little less than the
+/// caller waits.
+fn patience(context: &TtrpcContext) -> Option<Duration> {
+    let waits = u64::try_from(context.timeout_nano).ok().filter(|nanos| *nanos > 0)?;
+    let waits = Duration::from_nanos(waits);
+    Some(waits - (waits / 10).min(Duration::from_secs(1)))
+}
+
+fn create_request(r: CreateTaskRequest, patience: Option<Duration>) -> CreateRequest {
     let rootfs = r.rootfs.iter().map(|m| Mount {
         kind: m.type_.clone(),
         source: m.source.clone(),
@@ -239,6 +250,7 @@ fn create_request(r: CreateTaskRequest) -> CreateRequest {
         },
         checkpoint: r.checkpoint,
         options: r.options.into_option(),
+        patience,
     }
 }
 

@@ -171,6 +171,7 @@ impl Drop for Expectation {
 }
 
 #[cfg(test)]
+#[allow(clippy::zombie_processes, reason = "reaping them is what is tested")]
 mod tests {
     use super::*;
     use std::os::unix::process::CommandExt;

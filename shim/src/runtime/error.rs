@@ -70,6 +70,16 @@ impl RuntimeError {
         }
     }
 
+    /// Fills in what the runtime said elsewhere, if it said nothing in its log.
+    pub fn or_words(mut self, words: impl FnOnce() -> String) -> Self {
+        if let Self::Failed { message, .. } = &mut self
+            && message.is_empty()
+        {
+            *message = words();
+        }
+        self
+    }
+
     /// The runtime does not know the container.
     pub fn is_no_such_container(&self) -> bool {
         self.message().contains("does not exist")

@@ -7,6 +7,7 @@ use std::io::{Seek, Write};
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -53,14 +54,24 @@ impl Runc {
         command
     }
 
-    /// A call that launches nothing.
+    fn launch_deadline(&self, patience: Option<Duration>) -> Duration {
+        let configured = self.options.launch_deadline;
+        patience.map_or(configured, |patience| patience.min(configured))
+    }
+
+    /// A call that launches nothing and runs no hooks.
     async fn control(&self, verb: &'static str, args: &[&str]) -> Result<(), RuntimeError> {
+        self.call(verb, args, self.options.control_deadline).await
+    }
+
+    async fn call(
+        &self,
+        verb: &'static str,
+        args: &[&str],
+        deadline: Duration,
+    ) -> Result<(), RuntimeError> {
         let mut command = self.command();
         command.arg(verb).args(args);
-        let deadline = match verb {
-            "start" => self.options.launch_deadline,
-            _ => self.options.control_deadline,
-        };
         let call = Call::quiet(command, verb, deadline)
             .map_err(|source| RuntimeError::Prepare { verb, what: "its pipes", source })?;
         call.run(&self.reaper).await
@@ -85,7 +96,7 @@ impl Runc {
         }
         flags(&mut command);
         command.arg(id);
-        let deadline = self.options.launch_deadline;
+        let deadline = self.launch_deadline(launch.patience);
         Call::launching(command, verb, deadline, launch.stdio, log).run(&self.reaper).await
     }
 }
@@ -111,8 +122,9 @@ impl OciRuntime for Runc {
         .await
     }
 
-    async fn start(&self, id: &str) -> Result<(), RuntimeError> {
-        self.control("start", &[id]).await
+    async fn start(&self, id: &str, patience: Option<Duration>) -> Result<(), RuntimeError> {
+        // It runs hooks, and so may take as long as a create.
+        self.call("start", &[id], self.launch_deadline(patience)).await
     }
 
     async fn exec(

@@ -25,9 +25,18 @@ const BUFFER: usize = 8 * 1024;
 /// # Errors
 /// What the kernel said; EPERM for a regular file, which is always ready.
 pub fn register(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    set_nonblocking(&fd)?;
+    watch(fd, interest)
+}
+
+/// Makes reads and writes return instead of waiting.
+///
+/// # Errors
+/// What the kernel said.
+pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
     fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    watch(fd, interest)
+    Ok(())
 }
 
 /// Moves everything from `source` to `sink` until the source ends.

@@ -18,7 +18,7 @@ mod streams;
 mod uri;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, PipeReader, PipeWriter, pipe};
+use std::io::{self, PipeReader, PipeWriter, Read, pipe};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -29,10 +29,14 @@ use crate::process::Reaper;
 use crate::runtime::ChildStdio;
 
 use console::ConsoleSocket;
+use copy::set_nonblocking;
 use fifo::Target;
 use logger::Logger;
 pub use streams::Streams;
 use uri::Scheme;
+
+/// The most of a failed runtime's output that is repeated.
+const WORDS_LIMIT: u64 = 4096;
 
 /// What containerd asked for: names, each possibly empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -218,6 +222,20 @@ impl Pending {
             stdout: Stdio::null(),
             stderr: Stdio::null(),
         })
+    }
+
+    /// What has come out so far, unread by anybody: the last words of a runtime that failed before the
+    /// container ran, where its stderr was already the container's.
+    pub fn said(&self) -> String {
+        let mut words = Vec::new();
+        let pipes = self.outputs.iter().filter_map(|output| output.pipe.as_ref());
+        for pipe in pipes {
+            if set_nonblocking(pipe).is_ok() {
+                // WouldBlock ends it: whoever still holds the other end cannot keep us.
+                let _ = pipe.take(WORDS_LIMIT).read_to_end(&mut words);
+            }
+        }
+        String::from_utf8_lossy(&words).trim().to_owned()
     }
 
     /// The name of the terminal's socket in the bundle, if a terminal was asked for.

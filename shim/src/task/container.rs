@@ -51,8 +51,19 @@ pub struct Exec {
     pub id: String,
     /// Its process.
     pub process: Arc<Process>,
-    /// The process spec as JSON, until it is started.
-    pub spec: Mutex<Vec<u8>>,
+    spec: Mutex<Vec<u8>>,
+}
+
+impl Exec {
+    /// An exec that waits to be started, with its process spec as JSON.
+    pub fn new(id: String, process: Process, spec: Vec<u8>) -> Self {
+        Self { id, process: Arc::new(process), spec: Mutex::new(spec) }
+    }
+
+    /// The process spec, which is of no use after the start.
+    pub fn take_spec(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.spec.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// Counts an exec as running for as long as it lives.

@@ -11,6 +11,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use containerd_shim_protos::events::task::{TaskCreate, TaskIO};
 use containerd_shim_protos::protobuf::MessageField;
@@ -55,6 +56,8 @@ pub struct CreateRequest {
     pub checkpoint: String,
     /// Runtime options.
     pub options: Option<Any>,
+    /// How long containerd waits for the answer, if it says.
+    pub patience: Option<Duration>,
 }
 
 /// What has been made so far, to be undone if the rest fails.
@@ -210,11 +213,15 @@ async fn run_create(
         pid_file: PID_FILE,
         console_socket: stdio.console_socket(),
         stdio: child,
+        patience: request.patience,
     };
     let switches =
         CreateSwitches { no_pivot: options.no_pivot_root, no_new_keyring: options.no_new_keyring };
     let created = runtime.create(&request.id, launch, switches).await;
-    created.map_err(|source| TaskError::Runtime { what: "OCI runtime create failed", source })
+    created.map_err(|source| TaskError::Runtime {
+        what: "OCI runtime create failed",
+        source: source.or_words(|| stdio.said()),
+    })
 }
 
 struct Made {

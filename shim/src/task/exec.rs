@@ -2,7 +2,7 @@
 //!
 //! Decides what is accepted. Must not launch.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use containerd_shim_protos::events::task::TaskExecAdded;
 use oci_specs::ProcessView;
@@ -57,11 +57,8 @@ impl Shim {
             }
             Phase::Created | Phase::Running => {}
         }
-        let exec = Exec {
-            id: request.exec.clone(),
-            process: Arc::new(Process::new(name, request.stdio)),
-            spec: Mutex::new(spec),
-        };
+        let process = Process::new(name, request.stdio);
+        let exec = Exec::new(request.exec.clone(), process, spec);
         execs.insert(request.exec.clone(), Arc::new(exec));
         drop(execs);
         self.events.publish(&TaskExecAdded {

@@ -3,7 +3,9 @@
 //! Decides that the start is told before the end, however soon the end comes.
 
 use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use containerd_shim_protos::events::task::{TaskExecStarted, TaskStart};
 
@@ -22,21 +24,30 @@ impl Shim {
     ///
     /// # Errors
     /// [`TaskError`]; a container that could not be started stays created, an exec ends.
-    pub async fn start(self: Arc<Self>, id: &str, exec: &str) -> Result<i32, TaskError> {
+    pub async fn start(
+        self: Arc<Self>,
+        id: &str,
+        exec: &str,
+        patience: Option<Duration>,
+    ) -> Result<i32, TaskError> {
         let container = self.container(id)?;
         if exec.is_empty() {
-            self.start_init(&container).await
+            self.start_init(&container, patience).await
         } else {
             let exec = container.exec(exec)?;
-            self.start_exec(&container, &exec).await
+            self.start_exec(&container, &exec, patience).await
         }
     }
 
-    async fn start_init(&self, container: &Container) -> Result<i32, TaskError> {
+    async fn start_init(
+        &self,
+        container: &Container,
+        patience: Option<Duration>,
+    ) -> Result<i32, TaskError> {
         let turn = container.init.turn(Verb::Start).await?;
         container
             .runtime
-            .start(&container.id)
+            .start(&container.id, patience)
             .await
             .map_err(|source| TaskError::Runtime { what: "OCI runtime start failed", source })?;
         let pid = container.init.pid();
@@ -53,6 +64,7 @@ impl Shim {
         self: &Arc<Self>,
         container: &Arc<Container>,
         exec: &Arc<Exec>,
+        patience: Option<Duration>,
     ) -> Result<i32, TaskError> {
         let turn = exec.process.turn(Verb::Start).await?;
         // Counted before the init is looked at: an init that ends now waits for this exec's end.
@@ -61,7 +73,7 @@ impl Shim {
             return Err(TaskError::InitNotRunning { id: container.id.clone() });
         }
         let expectation = self.reaper.expect();
-        let launched = self.launch_exec(container, exec).await.and_then(|pid| {
+        let launched = self.launch_exec(container, exec, patience).await.and_then(|pid| {
             let claimed = expectation.claim(pid).map_err(|source| TaskError::Watch {
                 name: exec.process.name.clone(),
                 pid,
@@ -93,52 +105,70 @@ impl Shim {
     }
 
     /// Runs the runtime and connects stdio. Returns the exec's PID.
-    async fn launch_exec(&self, container: &Container, exec: &Exec) -> Result<i32, TaskError> {
-        // Files are numbered rather than named after the exec, whose id may be long.
-        let name = format!("exec-{}", container.next_launch());
-        let (pid_file, socket) = (format!("{name}.pid"), format!("{name}.sock"));
-        let spec_path = container.bundle.join(format!("{name}.json"));
+    async fn launch_exec(
+        &self,
+        container: &Container,
+        exec: &Exec,
+        patience: Option<Duration>,
+    ) -> Result<i32, TaskError> {
+        let files = LaunchFiles::numbered(container);
         let client = Client {
             namespace: &self.namespace,
             id: &exec.id,
             bundle: &container.bundle,
-            socket: &socket,
+            socket: &files.socket,
             owner: container.io_owner,
             reaper: &self.reaper,
         };
         let mut stdio = prepare(&exec.process.stdio, client).await?;
-        let spec = std::mem::take(
-            &mut *exec.spec.lock().unwrap_or_else(std::sync::PoisonError::into_inner),
-        );
-        let spec = engine::merge_exec(&container.admission, &spec);
-        let written = fs::write(&spec_path, &spec).map_err(|source| TaskError::File {
-            action: "write",
-            path: spec_path.clone(),
-            source,
-        });
+        let spec = exec.take_spec();
+        fs::write(&files.spec, engine::merge_exec(&container.admission, &spec)).map_err(
+            |source| TaskError::File { action: "write", path: files.spec.clone(), source },
+        )?;
         let child = stdio.take_child();
         let launch = Launch {
             bundle: &container.bundle,
-            pid_file: &pid_file,
+            pid_file: &files.pid,
             console_socket: stdio.console_socket(),
             stdio: child,
+            patience,
         };
-        let ran = match written {
-            Ok(()) => {
-                container.runtime.exec(&container.id, launch, spec_path.clone()).await.map_err(
-                    |source| TaskError::Runtime { what: "OCI runtime exec failed", source },
-                )
-            }
-            Err(error) => Err(error),
-        };
-        let pid_path = container.bundle.join(pid_file);
-        let pid = ran.and_then(|()| read_pid(&pid_path));
-        for path in [spec_path, pid_path] {
-            // Absent if the launch did not come that far.
-            let _ = fs::remove_file(path);
-        }
-        let pid = pid?;
+        let ran = container.runtime.exec(&container.id, launch, files.spec.clone()).await;
+        ran.map_err(|source| TaskError::Runtime {
+            what: "OCI runtime exec failed",
+            source: source.or_words(|| stdio.said()),
+        })?;
+        let pid = read_pid(&container.bundle.join(&files.pid))?;
         exec.process.set_streams(stdio.start()?);
         Ok(pid)
+    }
+}
+
+/// The files of one launch, in the bundle; gone when it is over. Numbered rather than named after the
+/// exec, whose id may be as long as a file name.
+struct LaunchFiles {
+    bundle: PathBuf,
+    spec: PathBuf,
+    pid: String,
+    socket: String,
+}
+
+impl LaunchFiles {
+    fn numbered(container: &Container) -> Self {
+        let name = format!("exec-{}", container.next_launch());
+        Self {
+            bundle: container.bundle.clone(),
+            spec: container.bundle.join(format!("{name}.json")),
+            pid: format!("{name}.pid"),
+            socket: format!("{name}.sock"),
+        }
+    }
+}
+
+impl Drop for LaunchFiles {
+    fn drop(&mut self) {
+        // Absent if the launch did not come that far.
+        let _ = fs::remove_file(&self.spec);
+        let _ = fs::remove_file(self.bundle.join(&self.pid));
     }
 }
