@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
-use containerd_shim_protos::protobuf::{CodedInputStream, Message};
+use containerd_shim_protos::protobuf::{self, CodedInputStream, Message};
 use containerd_shim_protos::shim::oci;
 use serde::Deserialize;
 
@@ -105,6 +105,23 @@ struct TomlOptions {
     runtime: Option<RuntimeSection>,
 }
 
+/// Typed options, for `runtime_type = "io.containerd.runc.v2"`.
+const RUNC: &str = "containerd.runc.v1.Options";
+/// TOML options, for any other runtime type.
+const GENERIC: &str = "runtimeoptions.v1.Options";
+/// What `ctr` of containerd 1.6 and 1.7 sends for user namespaces.
+const LEGACY: &str = "containerd.linux.runc.CreateOptions";
+
+/// Whether options of that type can be read.
+pub fn is_known(type_url: &str) -> bool {
+    [RUNC, GENERIC, LEGACY].contains(&type_of(type_url))
+}
+
+/// A type URL's message name, without the server in front of it.
+fn type_of(type_url: &str) -> &str {
+    type_url.rsplit('/').next().unwrap_or_default()
+}
+
 impl RuntimeOptions {
     /// The node's configuration, with what `any` says laid over it.
     ///
@@ -113,11 +130,11 @@ impl RuntimeOptions {
     pub fn resolve(config: &Config, any: Option<&Any>) -> Result<Self, OptionsError> {
         let mut options = Self::from_section(&config.runtime);
         let Some(any) = any else { return Ok(options) };
-        let kind = any.type_url.rsplit('/').next().unwrap_or_default();
-        match kind {
+        match type_of(&any.type_url) {
             "" if any.value.is_empty() => {}
-            "containerd.runc.v1.Options" => options.overlay_runc(&any.value)?,
-            "runtimeoptions.v1.Options" => options.overlay_generic(&any.value)?,
+            RUNC => options.overlay_runc(&any.value)?,
+            GENERIC => options.overlay_generic(&any.value)?,
+            LEGACY => options.overlay_legacy(&any.value)?,
             _ => return Err(OptionsError::UnknownType(any.type_url.clone())),
         }
         Ok(options)
@@ -139,9 +156,8 @@ impl RuntimeOptions {
     }
 
     fn overlay_runc(&mut self, bytes: &[u8]) -> Result<(), OptionsError> {
-        let kind = "containerd.runc.v1.Options";
         let typed = oci::Options::parse_from_bytes(bytes)
-            .map_err(|source| OptionsError::Malformed { kind, source })?;
+            .map_err(|source| OptionsError::Malformed { kind: RUNC, source })?;
         if !typed.binary_name.is_empty() {
             self.binary = typed.binary_name;
         }
@@ -154,15 +170,26 @@ impl RuntimeOptions {
         self.no_pivot_root = typed.no_pivot_root;
         self.no_new_keyring = typed.no_new_keyring;
         // Field 8 was `criu_path` up to containerd 1.7 and is reserved since.
-        self.criu_path = string_fields(bytes, kind)?.remove(8).unwrap_or_default();
+        self.criu_path = Fields::read(bytes, RUNC)?.text(8).unwrap_or_default();
+        Ok(())
+    }
+
+    /// What `ctr` of containerd 1.6 and 1.7 sends to runtimes of other names, for user namespaces:
+    /// `no_pivot_root` = 1, `no_new_keyring` = 8, `shim_cgroup` = 9, `io_uid` = 10, `io_gid` = 11.
+    fn overlay_legacy(&mut self, bytes: &[u8]) -> Result<(), OptionsError> {
+        let mut fields = Fields::read(bytes, LEGACY)?;
+        self.no_pivot_root = fields.number(1) != 0;
+        self.no_new_keyring = fields.number(8) != 0;
+        self.shim_cgroup = fields.text(9).unwrap_or_default();
+        self.io_owner = (fields.number(10), fields.number(11));
         Ok(())
     }
 
     fn overlay_generic(&mut self, bytes: &[u8]) -> Result<(), OptionsError> {
         // message Options { string type_url = 1; string config_path = 2; bytes config_body = 3; }
-        let mut fields = string_fields(bytes, "runtimeoptions.v1.Options")?;
-        let body = fields.remove(3).filter(|body| !body.is_empty());
-        let (origin, text) = match (body, fields.remove(2).filter(|path| !path.is_empty())) {
+        let mut fields = Fields::read(bytes, GENERIC)?;
+        let body = fields.text(3).filter(|body| !body.is_empty());
+        let (origin, text) = match (body, fields.text(2).filter(|path| !path.is_empty())) {
             (Some(body), _) => ("in config_body".to_owned(), body),
             (None, Some(path)) => {
                 let path = PathBuf::from(path);
@@ -201,42 +228,55 @@ impl RuntimeOptions {
     }
 }
 
-/// The length-delimited fields of a message, by number, as text.
-struct StringFields(Vec<(u32, String)>);
-
-impl StringFields {
-    fn remove(&mut self, number: u32) -> Option<String> {
-        let at = self.0.iter().rposition(|(found, _)| *found == number)?;
-        Some(self.0.swap_remove(at).1)
-    }
+/// The fields of a message for which there is no generated type, by number: texts and small numbers.
+#[derive(Default)]
+struct Fields {
+    texts: Vec<(u32, String)>,
+    numbers: Vec<(u32, u32)>,
 }
 
-fn string_fields(bytes: &[u8], kind: &'static str) -> Result<StringFields, OptionsError> {
-    let malformed = |source| OptionsError::Malformed { kind, source };
-    let mut input = CodedInputStream::from_bytes(bytes);
-    let mut fields = Vec::new();
-    while let Some(tag) = input.read_raw_tag_or_eof().map_err(malformed)? {
-        const LENGTH_DELIMITED: u32 = 2;
-        if tag & 7 == LENGTH_DELIMITED {
-            let value = input.read_bytes().map_err(malformed)?;
-            fields.push((tag >> 3, String::from_utf8_lossy(&value).into_owned()));
-        } else {
-            skip(&mut input, tag & 7).map_err(malformed)?;
+impl Fields {
+    fn read(bytes: &[u8], kind: &'static str) -> Result<Self, OptionsError> {
+        let mut input = CodedInputStream::from_bytes(bytes);
+        let mut fields = Self::default();
+        while fields
+            .read_one(&mut input)
+            .map_err(|source| OptionsError::Malformed { kind, source })?
+        {}
+        Ok(fields)
+    }
+
+    /// Reads one field; says whether there was one. Wire types are those of the protobuf encoding.
+    fn read_one(&mut self, input: &mut CodedInputStream<'_>) -> protobuf::Result<bool> {
+        let Some(tag) = input.read_raw_tag_or_eof()? else { return Ok(false) };
+        let number = tag >> 3;
+        match tag & 7 {
+            0 => {
+                let value = input.read_raw_varint64()?;
+                self.numbers.push((number, u32::try_from(value).unwrap_or(u32::MAX)));
+            }
+            2 => {
+                let text = input.read_bytes()?;
+                self.texts.push((number, String::from_utf8_lossy(&text).into_owned()));
+            }
+            1 => input.skip_raw_bytes(8)?,
+            5 => input.skip_raw_bytes(4)?,
+            // Groups, which no such message has: past the end, which is an error with a position.
+            _ => input.skip_raw_bytes(u32::MAX)?,
         }
+        Ok(true)
     }
-    Ok(StringFields(fields))
-}
 
-fn skip(
-    input: &mut CodedInputStream<'_>,
-    wire_type: u32,
-) -> containerd_shim_protos::protobuf::Result<()> {
-    match wire_type {
-        0 => input.read_raw_varint64().map(drop),
-        1 => input.skip_raw_bytes(8),
-        5 => input.skip_raw_bytes(4),
-        // Groups are not used by either message; an error names the position.
-        _ => input.skip_raw_bytes(u32::MAX),
+    /// The last text of that number, which is the one that counts.
+    fn text(&mut self, number: u32) -> Option<String> {
+        let at = self.texts.iter().rposition(|(found, _)| *found == number)?;
+        Some(self.texts.swap_remove(at).1)
+    }
+
+    /// The last number of that number; absent reads as zero.
+    fn number(&self, number: u32) -> u32 {
+        let found = self.numbers.iter().rfind(|(found, _)| *found == number);
+        found.map_or(0, |(_, value)| *value)
     }
 }
 
@@ -309,6 +349,15 @@ mod tests {
         assert_eq!(options.launch_deadline, Duration::from_secs(7));
         let error = resolve(&generic("/nonexistent/o.toml", "")).expect_err("missing").to_string();
         assert!(error.contains("/nonexistent/o.toml"), "{error}");
+    }
+
+    #[test]
+    fn the_options_of_an_old_ctr_are_read() {
+        // no_pivot_root, no_new_keyring, shim_cgroup "/s", io_uid 1000, io_gid 5000
+        let bytes = [&[8, 1, 64, 1, 74, 2][..], b"/s", &[80, 0xe8, 7, 88, 0x88, 39]].concat();
+        let options = resolve(&any("containerd.linux.runc.CreateOptions", bytes)).expect("valid");
+        assert!(options.no_pivot_root && options.no_new_keyring);
+        assert_eq!((options.shim_cgroup.as_str(), options.io_owner), ("/s", (1000, 5000)));
     }
 
     #[test]

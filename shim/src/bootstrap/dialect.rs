@@ -18,6 +18,7 @@ use containerd_shim_protos::protobuf::well_known_types::any::Any;
 
 use crate::cli::Cli;
 use crate::config::Dialect;
+use crate::options::is_known;
 
 /// The most that is read from standard input.
 const INPUT_LIMIT: u64 = 10 << 20;
@@ -62,10 +63,8 @@ impl Greeting {
 
     /// Runtime options, if any came.
     pub fn options(&self) -> Option<&Any> {
-        let known = |any: &&Any| {
-            any.type_url.ends_with("runc.v1.Options")
-                || any.type_url.ends_with("runtimeoptions.v1.Options")
-        };
+        // Other extensions may come along; what is unknown is no reason to refuse a container.
+        let known = |any: &&Any| is_known(&any.type_url);
         match self {
             Self::Nothing => None,
             Self::Options(any) => Some(any).filter(known),

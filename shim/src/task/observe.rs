@@ -49,7 +49,9 @@ impl Shim {
         })
     }
 
-    /// Every process in the container's cgroup, with its exec id if it has one.
+    /// Every process in the container's cgroup, with its exec id if it has one. Of a container that has
+    /// ended and is not deleted yet, its init: containerd takes a shim whose answer is empty for a leaked
+    /// one when it restarts, deletes the container and loses its exit status.
     ///
     /// # Errors
     /// [`TaskError::Cgroup`] when it is gone.
@@ -58,7 +60,10 @@ impl Shim {
         let failed = |source| TaskError::Cgroup { id: id.to_owned(), source };
         let cgroup =
             container.cgroup.get().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
-        let pids = cgroup.processes().map_err(failed)?;
+        let mut pids = cgroup.processes().map_err(failed)?;
+        if pids.is_empty() && container.init.exit().is_some() {
+            pids.insert(container.init.pid().cast_unsigned());
+        }
         let execs = container.execs();
         let exec_of = |pid: u32| {
             execs.values().find(|e| e.process.pid().cast_unsigned() == pid).map(|e| e.id.clone())
@@ -92,7 +97,7 @@ impl Shim {
     /// [`TaskError`] for unknown ids.
     pub fn close_input(&self, id: &str, exec: &str) -> Result<(), TaskError> {
         let process = self.container(id)?.process(exec)?;
-        process.with_streams(crate::stdio::Streams::close_input);
+        process.close_input();
         Ok(())
     }
 
@@ -104,8 +109,7 @@ impl Shim {
         let process = self.container(id)?.process(exec)?;
         let clip = |size: u32| u16::try_from(size).unwrap_or(u16::MAX);
         process
-            .with_streams(|streams| streams.resize(clip(width), clip(height)))
-            .unwrap_or(Ok(()))
+            .resize(clip(width), clip(height))
             .map_err(|source| TaskError::Resize { name: process.name.clone(), source })
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Decides how turns are taken and what is remembered of an end. Must not call the runtime.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
 
@@ -21,7 +22,14 @@ pub struct Process {
     lifecycle: watch::Sender<Lifecycle>,
     started: OnceLock<Started>,
     exit: watch::Sender<Option<Exit>>,
-    streams: Mutex<Option<Streams>>,
+    stdio_state: Mutex<StdioState>,
+}
+
+#[derive(Debug, Default)]
+struct StdioState {
+    streams: Option<Streams>,
+    /// Set by a close that came before there was anything to close.
+    input_closed: bool,
 }
 
 /// What is known once the runtime has made the process.
@@ -48,7 +56,7 @@ impl Process {
             lifecycle: watch::Sender::new(Lifecycle::new()),
             started: OnceLock::new(),
             exit: watch::Sender::new(None),
-            streams: Mutex::new(None),
+            stdio_state: Mutex::default(),
         }
     }
 
@@ -98,19 +106,40 @@ impl Process {
         self.started.get()?.handle.as_ref()
     }
 
+    fn stdio_state(&self) -> MutexGuard<'_, StdioState> {
+        self.stdio_state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Puts its streams in place.
     pub fn set_streams(&self, streams: Streams) {
-        *self.streams.lock().unwrap_or_else(PoisonError::into_inner) = Some(streams);
+        let mut state = self.stdio_state();
+        if state.input_closed {
+            streams.close_input();
+        }
+        state.streams = Some(streams);
     }
 
     /// Takes its streams away, to end them.
     pub fn take_streams(&self) -> Option<Streams> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.stdio_state().streams.take()
     }
 
-    /// Does something short with its streams.
-    pub fn with_streams<T>(&self, work: impl FnOnce(&Streams) -> T) -> Option<T> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(work)
+    /// Lets its input end once the last writer has gone; also before it is started, as a client does
+    /// whose own input was short.
+    pub fn close_input(&self) {
+        let mut state = self.stdio_state();
+        state.input_closed = true;
+        if let Some(streams) = &state.streams {
+            streams.close_input();
+        }
+    }
+
+    /// Sets the size of its terminal in characters; without one, nothing.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn resize(&self, width: u16, height: u16) -> io::Result<()> {
+        self.stdio_state().streams.as_ref().map_or(Ok(()), |streams| streams.resize(width, height))
     }
 
     /// Notes that it has ended; nobody is told yet.
