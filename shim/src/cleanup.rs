@@ -22,8 +22,9 @@ use crate::process::{Exit, Reaper};
 use crate::runtime::{OciRuntime, Runc};
 use crate::task::{Deleted, Record};
 
-/// Time for one call of the OCI runtime: containerd kills this command after five seconds.
-const RUNTIME_DEADLINE: Duration = Duration::from_secs(3);
+/// Time for one call of the OCI runtime, of which there may be two: containerd kills this command after
+/// five seconds.
+const RUNTIME_DEADLINE: Duration = Duration::from_secs(2);
 /// The file in which `start` left the shim's address.
 const ADDRESS_FILE: &str = "address";
 /// Where the runtime wrote the init's PID.

@@ -69,10 +69,12 @@ pub enum MountError {
 /// # Errors
 /// [`MountError`] of the one that failed.
 pub fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), MountError> {
-    for one in mounts {
+    for (done, one) in mounts.iter().enumerate() {
         if let Err(error) = one.mount_on(rootfs) {
-            // The first error is the one that explains; what cannot be undone is retried at delete.
-            let _ = unmount_all(rootfs);
+            for made in mounts[..done].iter().rev() {
+                // The first error is the one that explains; what was there before stays.
+                let _ = made.target_below(rootfs).map(|target| unmount_one(&target));
+            }
             return Err(error);
         }
     }
@@ -90,7 +92,14 @@ pub fn unmount_all(rootfs: &Path) -> Result<(), MountError> {
         match umount2(rootfs, flags) {
             Ok(()) | Err(Errno::EINTR) => {}
             Err(Errno::EINVAL | Errno::ENOENT | Errno::ENOTDIR) => return Ok(()),
-            Err(Errno::EBUSY) => unmount_below(rootfs)?,
+            Err(Errno::EBUSY) => {
+                unmount_below(rootfs)?;
+                let lazily = umount2(rootfs, flags | MntFlags::MNT_DETACH);
+                lazily.or_else(|errno| match errno {
+                    Errno::EINVAL => Ok(()),
+                    errno => Err(MountError::Unmount { path: rootfs.into(), errno }),
+                })?;
+            }
             Err(errno) => return Err(MountError::Unmount { path: rootfs.into(), errno }),
         }
     }
@@ -106,14 +115,17 @@ fn unmount_below(rootfs: &Path) -> Result<(), MountError> {
         .collect();
     places.sort();
     for path in places.into_iter().rev() {
-        let unmounted = umount2(&path, MntFlags::UMOUNT_NOFOLLOW)
-            .or_else(|_| umount2(&path, MntFlags::UMOUNT_NOFOLLOW | MntFlags::MNT_DETACH));
-        match unmounted {
+        match unmount_one(&path) {
             Ok(()) | Err(Errno::EINVAL | Errno::ENOENT) => {}
             Err(errno) => return Err(MountError::Unmount { path, errno }),
         }
     }
     Ok(())
+}
+
+fn unmount_one(path: &Path) -> nix::Result<()> {
+    let flags = MntFlags::UMOUNT_NOFOLLOW;
+    umount2(path, flags).or_else(|_| umount2(path, flags | MntFlags::MNT_DETACH))
 }
 
 /// Undoes the octal escapes of mountinfo (proc_pid_mountinfo(5)).

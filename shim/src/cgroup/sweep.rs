@@ -15,7 +15,7 @@ use super::collect_processes;
 use super::hierarchy::roots;
 
 /// How often and how long a killed cgroup is looked at until it is empty.
-const LOOKS: u32 = 100;
+const LOOKS: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Kills everything in the cgroup `path` of the container `id`, in every hierarchy, and removes it.

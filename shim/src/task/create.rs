@@ -9,6 +9,7 @@
 //! reverse before the error goes out.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -262,7 +263,7 @@ async fn mount_rootfs(bundle: &Path, mounts: &[Mount]) -> Result<PathBuf, TaskEr
         let path = rootfs.clone();
         move |source| TaskError::File { action, path, source }
     };
-    match fs::DirBuilder::new().create(&rootfs) {
+    match fs::DirBuilder::new().mode(0o711).create(&rootfs) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             return Err(file("make")(error));
         }

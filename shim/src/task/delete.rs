@@ -20,6 +20,8 @@ use crate::off_loop::off_loop;
 use crate::process::Exit;
 use crate::time::timestamp;
 
+/// The exit status of what never ran.
+pub(super) const NEVER_RAN: u32 = 255;
 /// How long the init of a container that was never started may take to be gone once killed.
 const END_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -94,6 +96,10 @@ async fn delete_exec(container: &Container, exec: &str) -> Result<Deleted, TaskE
     let turn = exec.process.turn(Verb::Delete).await?;
     end_streams(&exec.process).await;
     container.execs().remove(&exec.id);
+    if exec.process.exit().is_none() {
+        // It was never started: whoever waits for it need not wait any longer.
+        exec.process.tell_exit(Exit { status: NEVER_RAN, at: SystemTime::now() });
+    }
     turn.succeed();
     Ok(Deleted { pid: exec.process.pid(), exit: exec.process.exit() })
 }

@@ -11,6 +11,7 @@ use containerd_shim_protos::events::task::{TaskExecStarted, TaskStart};
 
 use super::container::{Container, Exec};
 use super::create::read_pid;
+use super::delete::NEVER_RAN;
 use super::error::TaskError;
 use super::exit;
 use super::lifecycle::Verb;
@@ -87,7 +88,8 @@ impl Shim {
                 // Whoever waits for it must not wait for ever.
                 drop(turn);
                 exec.process.reap();
-                exec.process.tell_exit(Exit { status: 255, at: std::time::SystemTime::now() });
+                exec.process
+                    .tell_exit(Exit { status: NEVER_RAN, at: std::time::SystemTime::now() });
                 return Err(error);
             }
         };
