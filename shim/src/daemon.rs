@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -176,20 +177,16 @@ fn keep_memory_small() {
 }
 
 /// Takes the word `start` off our command line as `ps` shows it, for this process is not the one that
-/// was told to. Best effort: it needs a kernel with checkpoint support, and is for human eyes only.
+/// was told to. Best effort, and for human eyes only.
 fn forget_command() {
-    const PR_SET_MM_ARG_END: libc::c_ulong = 9;
     let Ok(command) = std::fs::read("/proc/self/cmdline") else { return };
     let Some(shorter) = command.strip_suffix(b"start\0") else { return };
-    // Field 48, the start of the arguments, counted after the name, which may contain anything.
+    // Field 48 of proc_pid_stat(5), the start of the arguments, counted from behind the name, which may
+    // contain anything.
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
-    let Some(start) = fields.split(' ').nth(45).and_then(|f| f.parse::<libc::c_ulong>().ok())
-    else {
-        return;
-    };
-    let end = start + shorter.len() as libc::c_ulong;
-    // SAFETY: (why needed) nix has no wrapper. (why sound) the kernel checks the address and only
-    // remembers where /proc/self/cmdline ends; no memory is touched.
-    unsafe { libc::prctl(libc::PR_SET_MM, PR_SET_MM_ARG_END, end, 0, 0) };
+    let Some(start) = fields.split(' ').nth(45).and_then(|f| f.parse::<u64>().ok()) else { return };
+    if let Ok(memory) = File::options().write(true).open("/proc/self/mem") {
+        let _ = memory.write_all_at(b"\0\0\0\0\0", start + shorter.len() as u64);
+    }
 }

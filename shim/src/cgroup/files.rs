@@ -43,3 +43,18 @@ pub fn huge_page_sizes(dir: &Path, suffix: &str) -> Vec<String> {
     sizes.sort();
     sizes
 }
+
+/// Lines of `device hca_handle=n hca_object=n` (rdma controller): the device, its handles and objects.
+pub fn rdma_devices(dir: &Path, name: &str) -> Vec<(String, u32, u32)> {
+    let value = |word: Option<&str>| {
+        let number = word.and_then(|w| w.split_once('=')).map_or(0, |(_, v)| parse(v));
+        u32::try_from(number).unwrap_or(u32::MAX)
+    };
+    text(dir, name)
+        .lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            Some((words.next()?.to_owned(), value(words.next()), value(words.next())))
+        })
+        .collect()
+}

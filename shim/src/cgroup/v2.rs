@@ -11,7 +11,7 @@ use containerd_shim_protos::cgroups_v2::metrics::{
 };
 use containerd_shim_protos::protobuf::MessageField;
 
-use super::files::{huge_page_sizes, number, pairs, parse, text};
+use super::files::{huge_page_sizes, number, pairs, parse, rdma_devices, text};
 
 /// Everything that the enabled controllers tell.
 pub fn metrics(dir: &Path) -> Metrics {
@@ -186,21 +186,14 @@ fn pressure(dir: &Path, name: &str) -> MessageField<PSIStats> {
     MessageField::some(stats)
 }
 
-/// Lines of `device hca_handle=n hca_object=n`.
 fn rdma(dir: &Path, name: &str) -> Vec<RdmaEntry> {
-    let value = |word: Option<&str>| {
-        let number = word.and_then(|w| w.split_once('=')).map_or(0, |(_, v)| parse(v));
-        u32::try_from(number).unwrap_or(u32::MAX)
+    let entry = |(device, hca_handles, hca_objects)| RdmaEntry {
+        device,
+        hca_handles,
+        hca_objects,
+        ..RdmaEntry::default()
     };
-    text(dir, name)
-        .lines()
-        .filter_map(|line| {
-            let mut words = line.split_whitespace();
-            let device = words.next()?.to_owned();
-            let (hca_handles, hca_objects) = (value(words.next()), value(words.next()));
-            Some(RdmaEntry { device, hca_handles, hca_objects, ..RdmaEntry::default() })
-        })
-        .collect()
+    rdma_devices(dir, name).into_iter().map(entry).collect()
 }
 
 fn huge_pages(dir: &Path) -> Vec<HugeTlbStat> {
