@@ -7,7 +7,7 @@
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
@@ -15,7 +15,7 @@ use containerd_shim_protos::protobuf::{Message, MessageField};
 use containerd_shim_protos::types::introspection::{RuntimeInfo, RuntimeVersion};
 
 use crate::config::{Config, ConfigError};
-use crate::options::{OptionsError, RuntimeOptions};
+use crate::options::{OptionsError, RuntimeOptions, look_up};
 
 /// The runtime's name as handlers are configured.
 const NAME: &str = "io.containerd.berth.v2";
@@ -74,14 +74,6 @@ pub fn info() -> Result<Vec<u8>, InfoError> {
     };
     // Encoding into memory fails only for unset required fields, which proto3 does not have.
     Ok(info.write_to_bytes().unwrap_or_default())
-}
-
-fn look_up(binary: &str) -> Option<PathBuf> {
-    if binary.contains('/') {
-        return Some(binary.into()).filter(|path: &PathBuf| path.is_file());
-    }
-    let paths = std::env::var_os("PATH")?;
-    std::env::split_paths(&paths).map(|dir| dir.join(binary)).find(|path| path.is_file())
 }
 
 /// The output of `<runtime> features`, JSON; from the cache if the binary is the one that was asked.

@@ -117,6 +117,15 @@ pub fn is_known(type_url: &str) -> bool {
     [RUNC, GENERIC, LEGACY].contains(&type_of(type_url))
 }
 
+/// The program that executing `binary` would run: itself if it is a path, else the first in `PATH`.
+pub fn look_up(binary: &str) -> Option<PathBuf> {
+    if binary.contains('/') {
+        return Some(binary.into()).filter(|path: &PathBuf| path.is_file());
+    }
+    let paths = std::env::var_os("PATH")?;
+    std::env::split_paths(&paths).map(|dir| dir.join(binary)).find(|path| path.is_file())
+}
+
 /// A type URL's message name, without the server in front of it.
 fn type_of(type_url: &str) -> &str {
     type_url.rsplit('/').next().unwrap_or_default()
@@ -129,15 +138,27 @@ impl RuntimeOptions {
     /// [`OptionsError`] naming the type, file or key.
     pub fn resolve(config: &Config, any: Option<&Any>) -> Result<Self, OptionsError> {
         let mut options = Self::from_section(&config.runtime);
-        let Some(any) = any else { return Ok(options) };
-        match type_of(&any.type_url) {
-            "" if any.value.is_empty() => {}
-            RUNC => options.overlay_runc(&any.value)?,
-            GENERIC => options.overlay_generic(&any.value)?,
-            LEGACY => options.overlay_legacy(&any.value)?,
-            _ => return Err(OptionsError::UnknownType(any.type_url.clone())),
+        if let Some(any) = any {
+            options.overlay(any)?;
+        }
+        // Looked up once, or every call would try each directory of PATH in turn. What is not found
+        // stays as it is, for the error of the first call to name.
+        if let Some(found) =
+            look_up(&options.binary).and_then(|path| path.into_os_string().into_string().ok())
+        {
+            options.binary = found;
         }
         Ok(options)
+    }
+
+    fn overlay(&mut self, any: &Any) -> Result<(), OptionsError> {
+        match type_of(&any.type_url) {
+            "" if any.value.is_empty() => Ok(()),
+            RUNC => self.overlay_runc(&any.value),
+            GENERIC => self.overlay_generic(&any.value),
+            LEGACY => self.overlay_legacy(&any.value),
+            _ => Err(OptionsError::UnknownType(any.type_url.clone())),
+        }
     }
 
     fn from_section(section: &RuntimeSection) -> Self {
@@ -305,7 +326,8 @@ mod tests {
     fn nothing_means_the_configuration() {
         let config = Config::default();
         let options = RuntimeOptions::resolve(&config, None).expect("no options are fine");
-        assert_eq!(options.binary, "runc");
+        let found = look_up("runc").map_or("runc".into(), |path| path.display().to_string());
+        assert_eq!(options.binary, found);
         assert_eq!(options.root, PathBuf::from("/run/containerd/runc"));
         assert_eq!(
             RuntimeOptions::resolve(&config, Some(&Any::default())).expect("nor empty"),
@@ -316,7 +338,7 @@ mod tests {
     #[test]
     fn typed_options_are_read() {
         let typed = oci::Options {
-            binary_name: "crun".into(),
+            binary_name: "/bin/crun".into(),
             root: "/r".into(),
             systemd_cgroup: true,
             io_uid: 5,
@@ -327,17 +349,17 @@ mod tests {
         bytes.extend([8 << 3 | 2, 4]);
         bytes.extend(b"criu");
         let options = resolve(&any("containerd.runc.v1.Options", bytes)).expect("valid");
-        assert_eq!((options.binary.as_str(), options.criu_path.as_str()), ("crun", "criu"));
+        assert_eq!((options.binary.as_str(), options.criu_path.as_str()), ("/bin/crun", "criu"));
         assert!(options.systemd_cgroup && options.no_new_keyring && !options.no_pivot_root);
         assert_eq!(options.io_owner, (5, 0));
     }
 
     #[test]
     fn a_toml_body_is_no_cgroup_name() {
-        let options = resolve(&generic("", "SystemdCgroup = true\nBinaryName = \"crun\"\n"));
+        let options = resolve(&generic("", "SystemdCgroup = true\nBinaryName = \"/bin/crun\"\n"));
         let options = options.expect("what CRI sends for a custom runtime type");
         assert!(options.systemd_cgroup && options.shim_cgroup.is_empty());
-        assert_eq!(options.binary, "crun");
+        assert_eq!(options.binary, "/bin/crun");
     }
 
     #[test]

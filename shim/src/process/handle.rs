@@ -50,12 +50,15 @@ impl Handle {
 
 #[cfg(test)]
 mod tests {
+    use super::super::CHILDREN;
     use super::*;
     use std::os::unix::process::ExitStatusExt;
     use std::process::Command;
+    use std::sync::PoisonError;
 
     #[test]
     fn a_signal_reaches_the_process_and_a_reaped_one_is_never_hit() {
+        let _one_at_a_time = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner);
         let mut child = Command::new("sleep").arg("60").spawn().expect("sleep exists");
         let handle = Handle::open(i32::try_from(child.id()).expect("a pid")).expect("alive");
         assert_eq!(

@@ -173,11 +173,9 @@ impl Drop for Expectation {
 #[cfg(test)]
 #[allow(clippy::zombie_processes, reason = "reaping them is what is tested")]
 mod tests {
+    use super::super::CHILDREN;
     use super::*;
     use std::os::unix::process::CommandExt;
-
-    /// Tests share one process, and so its children: one at a time.
-    static CHILDREN: Mutex<()> = Mutex::new(());
 
     fn reap_until(reaper: &Reaper, exit: &mut oneshot::Receiver<Exit>) -> Exit {
         loop {
