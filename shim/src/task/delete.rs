@@ -73,6 +73,9 @@ impl Shim {
         engine::release(self.owner(&container.id))?;
         let deleted = Deleted { pid: container.init.pid(), exit: container.init.exit() };
         self.forget(&container.id);
+        for exec in container.execs().values() {
+            answer_waiters(&exec.process);
+        }
         self.tell_deleted(&container.id, deleted);
         turn.succeed();
         Ok(deleted)
@@ -96,12 +99,16 @@ async fn delete_exec(container: &Container, exec: &str) -> Result<Deleted, TaskE
     let turn = exec.process.turn(Verb::Delete).await?;
     end_streams(&exec.process).await;
     container.execs().remove(&exec.id);
-    if exec.process.exit().is_none() {
-        // It was never started: whoever waits for it need not wait any longer.
-        exec.process.tell_exit(Exit { status: NEVER_RAN, at: SystemTime::now() });
-    }
+    answer_waiters(&exec.process);
     turn.succeed();
     Ok(Deleted { pid: exec.process.pid(), exit: exec.process.exit() })
+}
+
+/// Whoever waits for a process that was never started, and never will be, need not wait any longer.
+fn answer_waiters(process: &Process) {
+    if process.exit().is_none() {
+        process.tell_exit(Exit { status: NEVER_RAN, at: SystemTime::now() });
+    }
 }
 
 async fn end_streams(process: &Process) {
