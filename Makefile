@@ -1,0 +1,61 @@
+# Berth's front door. `make help` lists what can be asked for; the work itself is in scripts/.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CARGO ?= cargo
+# The recipes' tools must speak one language, whatever the machine's.
+export LC_ALL := C.UTF-8
+
+SHIM = $$(scripts/build --path)
+# A benchmark's own client must not be what is measured: optimise it, but spare it the shim's slow link.
+BENCH_ENV := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## install what is missing on this machine (Debian, as root), or say what it is
+	@scripts/setup
+
+.PHONY: demo
+demo: setup build ## launch a pod of two containers through Berth in a private containerd
+	@BERTH_TEST_SHIM=$(SHIM) $(CARGO) run --locked --quiet -p berth-integration-tests --bin berth-demo
+
+.PHONY: test
+test: setup build ## run every test, end-to-end ones on several containerd versions included
+	@scripts/test
+
+.PHONY: test-reference
+test-reference: setup ## run the same suites against containerd-shim-runc-v2: the reference tests the tests
+	@BERTH_TEST_REFERENCE=1 scripts/test -p berth-integration-tests
+
+.PHONY: soak
+soak: setup build ## a thousand containers and a thousand execs: nothing may leak or grow
+	@BERTH_SOAK=1000 scripts/test -p berth-integration-tests churn
+
+.PHONY: bench
+bench: setup build ## measure Berth beside containerd-shim-runc-v2 (ARGS="--quick" for fewer runs)
+	@scripts/fetch-containerd || echo "bench: no newer reference could be fetched; using the installed one"
+	@BERTH_TEST_SHIM=$(SHIM) $(BENCH_ENV) $(CARGO) run --locked --release -p berth-integration-tests \
+		--bin berth-bench -- $(ARGS)
+
+.PHONY: build
+build: ## build the release shim, statically linked, and print its path and size
+	@scripts/setup --build
+	@scripts/build
+
+.PHONY: lint
+lint: ## formatting, clippy, and cargo-deny and shellcheck where they are installed
+	@scripts/lint
+
+.PHONY: fmt
+fmt: ## format the code
+	@$(CARGO) fmt --all
+
+.PHONY: clean
+clean: ## remove what was built and fetched
+	@$(CARGO) clean

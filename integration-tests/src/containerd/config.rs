@@ -1,0 +1,66 @@
+//! The configuration of a private containerd, in the dialect of its version.
+//!
+//! Decides the runtime handlers: `berth` (found by its runtime type), `berth-path` (runc's runtime
+//! type, found by path) and `runc` (the Go shim that came with containerd).
+
+use std::path::Path;
+
+use crate::{images, versions::Installation};
+
+/// What of a pod's annotations reaches the shim.
+const POD_ANNOTATIONS: &str = r#"["berth.dev/*", "*.berth.dev/*"]"#;
+
+/// The text of `config.toml` for a containerd whose files all live in `dir` and whose shim under
+/// test is `shim`.
+pub fn render(installation: &Installation, dir: &Path, shim: &Path) -> String {
+    let modern = installation.series.0 >= 2;
+    let dir = dir.display();
+    let version = if modern { 3 } else { 2 };
+    let mut text = format!(
+        r#"version = {version}
+root = "{dir}/root"
+state = "{dir}/state"
+[grpc]
+address = "{dir}/c.sock"
+[debug]
+level = "debug"
+[plugins."io.containerd.internal.v1.opt"]
+path = "{dir}/opt"
+"#
+    );
+    // NRI listens on one socket per machine unless told not to.
+    if installation.series >= (1, 7) {
+        text += "[plugins.\"io.containerd.nri.v1.nri\"]\ndisable = true\n";
+    }
+    let runtime = if modern {
+        text += &format!(
+            "[plugins.\"io.containerd.cri.v1.images\".pinned_images]\nsandbox = \"{}\"\n",
+            images::PAUSE
+        );
+        r#"plugins."io.containerd.cri.v1.runtime""#
+    } else {
+        r#"plugins."io.containerd.grpc.v1.cri""#
+    };
+    // A machine without the right to lower oom_score_adj, such as a container, cannot run pods
+    // without the restriction.
+    text += &format!("[{runtime}]\nrestrict_oom_score_adj = true\n");
+    if modern {
+        text += "enable_unprivileged_ports = false\nenable_unprivileged_icmp = false\n";
+    } else {
+        text += &format!("sandbox_image = \"{}\"\n", images::PAUSE);
+    }
+    for (handler, runtime_type, path) in [
+        ("berth", "io.containerd.berth.v2", None),
+        ("berth-path", "io.containerd.runc.v2", Some(shim)),
+        ("runc", "io.containerd.runc.v2", None),
+    ] {
+        text += &format!(
+            "[{runtime}.containerd.runtimes.{handler}]\nruntime_type = \"{runtime_type}\"\n\
+             pod_annotations = {POD_ANNOTATIONS}\n"
+        );
+        if let Some(path) = path {
+            text += &format!("runtime_path = \"{}\"\n", path.display());
+        }
+    }
+    text
+}

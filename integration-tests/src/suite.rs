@@ -1,0 +1,136 @@
+//! Registers trials with libtest-mimic, each in its own world and audited for leftovers at its end.
+//! Decides what is skipped, and says why: by what this machine lacks, or by a committed difference of the
+//! reference shim. Must not know what trials do.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use serde::Deserialize;
+
+use crate::lab::Lab;
+use crate::under_test::reference;
+
+/// None to run; else why not here.
+pub type Skip = Option<String>;
+
+/// One way in which containerd's own shim answers otherwise, as the committed list has it.
+#[derive(Debug, Deserialize)]
+struct Difference {
+    suite: String,
+    name: String,
+    reason: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Differences {
+    #[serde(default)]
+    difference: Vec<Difference>,
+}
+
+/// The trials of one test executable.
+pub struct Suite {
+    name: &'static str,
+    trials: Vec<Trial>,
+    differences: Vec<Difference>,
+}
+
+impl Suite {
+    /// An empty suite. `name` is what reference-differences.toml calls it.
+    pub fn new(name: &'static str) -> Suite {
+        let text = include_str!("../reference-differences.toml");
+        let list: Differences = toml::from_str(text).expect("reference-differences.toml is valid");
+        let mut differences = list.difference;
+        differences.retain(|difference| difference.suite == name);
+        Suite { name, trials: Vec::new(), differences }
+    }
+
+    /// Adds a trial that gets a world of its own. When it succeeds, nothing of it may be left.
+    pub fn trial<F>(&mut self, name: &str, skip: Skip, body: F)
+    where
+        F: AsyncFnOnce(&Lab) -> Result<()> + Send + 'static,
+    {
+        self.plain(name, skip, move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()?;
+            let lab = runtime.block_on(Lab::new())?;
+            let outcome = runtime.block_on(async {
+                body(&lab).await?;
+                lab.assert_nothing_left().await
+            });
+            let outcome = outcome.map_err(|err| with_evidence(err, &lab));
+            let Lab { events, scratch, .. } = lab;
+            runtime.block_on(async move { drop(events) });
+            drop(scratch);
+            runtime.shutdown_background();
+            outcome
+        });
+    }
+
+    /// Adds a trial that makes its own world.
+    pub fn plain<F>(&mut self, name: &str, skip: Skip, body: F)
+    where
+        F: FnOnce() -> Result<()> + Send + 'static,
+    {
+        let differs = self.differences.iter().find(|difference| difference.name == name);
+        let skip = match differs {
+            Some(difference) if reference() => {
+                Some(format!("the reference differs: {}", difference.reason))
+            }
+            _ => skip,
+        };
+        self.trials.push(Trial::ignorable_test(name, move || match skip {
+            Some(reason) => Ok(Completion::ignored_with(reason)),
+            None => match body() {
+                Ok(()) => Ok(Completion::Completed),
+                Err(err) => Err(Failed::from(told(&err))),
+            },
+        }));
+    }
+
+    /// Runs what the command line selects.
+    pub fn run(self) -> ExitCode {
+        for difference in &self.differences {
+            if !self.trials.iter().any(|trial| trial.name() == difference.name) {
+                eprintln!(
+                    "reference-differences.toml lists {} {}, which is no trial",
+                    self.name, difference.name
+                );
+                return ExitCode::FAILURE;
+            }
+        }
+        if let Err(err) = crate::under_test::under_test().context("what is to be tested") {
+            eprintln!("{err:?}");
+            return ExitCode::FAILURE;
+        }
+        libtest_mimic::run(&Arguments::from_args(), self.trials).exit_code()
+    }
+}
+
+/// A failed trial shows the order of events, since its world is about to go.
+fn with_evidence(err: anyhow::Error, lab: &Lab) -> anyhow::Error {
+    let events: Vec<String> = lab
+        .events
+        .so_far()
+        .iter()
+        .map(|event| format!("{}: {}", event.container, event.label()))
+        .collect();
+    err.context(format!("(events: {})", events.join(", ")))
+}
+
+/// The error's chain, and the lines of the trial that its backtrace (RUST_BACKTRACE=1) goes through.
+fn told(err: &anyhow::Error) -> String {
+    let backtrace = err.backtrace().to_string();
+    let lines = backtrace.lines().map(str::trim).filter(|line| line.starts_with("at ./tests/"));
+    lines.fold(format!("{err:#}"), |text, line| format!("{text}\n    {line}"))
+}
+
+/// Adds trials named after their functions: `trials!(suite, "group", [first, second])`.
+#[macro_export]
+macro_rules! trials {
+    ($suite:expr, $group:literal, [$($body:ident),* $(,)?]) => {
+        $($suite.trial(concat!($group, "::", stringify!($body)), None, async |lab: &$crate::lab::Lab| $body(lab).await);)*
+    };
+}

@@ -1,0 +1,63 @@
+//! The direct suite: every Task RPC and what no client of containerd triggers easily, spoken to the shim
+//! itself. Decides which trials there are; each file below says what its trials prove.
+
+use std::process::ExitCode;
+
+use integration_tests::suite::Suite;
+
+#[path = "direct/bundles.rs"]
+mod bundles;
+#[path = "direct/churn.rs"]
+mod churn;
+#[path = "direct/deaths.rs"]
+mod deaths;
+#[path = "direct/execs.rs"]
+mod execs;
+#[path = "direct/faults.rs"]
+mod faults;
+#[path = "direct/lifecycle.rs"]
+mod lifecycle;
+#[path = "direct/loggers.rs"]
+mod loggers;
+#[path = "direct/logs.rs"]
+mod logs;
+#[path = "direct/options.rs"]
+mod options;
+#[path = "direct/order.rs"]
+mod order;
+#[path = "direct/pods.rs"]
+mod pods;
+#[path = "direct/processes.rs"]
+mod processes;
+#[path = "direct/random.rs"]
+mod random;
+#[path = "direct/resources.rs"]
+mod resources;
+#[path = "direct/signals.rs"]
+mod signals;
+#[path = "direct/starts.rs"]
+mod starts;
+#[path = "direct/streams.rs"]
+mod streams;
+
+fn main() -> ExitCode {
+    let mut suite = Suite::new("direct");
+    lifecycle::register(&mut suite);
+    execs::register(&mut suite);
+    signals::register(&mut suite);
+    streams::register(&mut suite);
+    loggers::register(&mut suite);
+    order::register(&mut suite);
+    pods::register(&mut suite);
+    processes::register(&mut suite);
+    resources::register(&mut suite);
+    bundles::register(&mut suite);
+    starts::register(&mut suite);
+    options::register(&mut suite);
+    faults::register(&mut suite);
+    deaths::register(&mut suite);
+    logs::register(&mut suite);
+    churn::register(&mut suite);
+    random::register(&mut suite);
+    suite.run()
+}

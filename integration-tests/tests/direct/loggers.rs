@@ -1,0 +1,154 @@
+//! stdio given as a URI: `file://` and `binary://`. Must not know fifos.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use integration_tests::deadline::within;
+use integration_tests::lab::{Lab, Launch};
+use integration_tests::stdio::Streams;
+use integration_tests::suite::Suite;
+use integration_tests::task::CallError;
+use integration_tests::trials;
+
+/// Adds the trials.
+pub fn register(suite: &mut Suite) {
+    trials!(
+        suite,
+        "loggers",
+        [
+            a_file_gets_the_output,
+            a_file_is_appended_to,
+            a_binary_gets_output_and_errors_apart_and_knows_the_container,
+            an_exec_may_log_to_a_binary_of_its_own,
+            a_binary_that_does_not_exist_fails_create,
+            a_binary_that_exits_at_once_fails_create_or_loses_its_output,
+            an_unknown_scheme_is_refused,
+        ]
+    );
+}
+
+fn logging_to(lab: &Lab, uri: String, script: &str) -> Launch {
+    Launch { streams: Streams::Uri(uri), ..lab.shell("birch", script) }
+}
+
+/// A logger that copies descriptor 3 to `<folder>/out` and 4 to `<folder>/err`, and says it is ready by
+/// closing descriptor 5. Its folder comes as the argument after `into`.
+fn logger(lab: &Lab) -> Result<PathBuf> {
+    // Shims send SIGTERM once the streams have ended; this one finishes its copying first.
+    let script = "#!/bin/sh\n\
+        trap '' TERM\n\
+        folder=$2\n\
+        cat <&3 5>&- >\"$folder/out\" & cat <&4 5>&- >\"$folder/err\" &\n\
+        echo \"$CONTAINER_ID $CONTAINER_NAMESPACE $1\" >\"$folder/who\"\n\
+        exec 3<&- 4<&- 5>&-\n\
+        wait\n\
+        echo done >>\"$folder/who\"\n";
+    program(lab, "logger", script)
+}
+
+fn program(lab: &Lab, name: &str, script: &str) -> Result<PathBuf> {
+    let path = lab.scratch.path(name);
+    fs::write(&path, script)?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    Ok(path)
+}
+
+async fn read_until(path: &Path, ending: &str) -> Result<String> {
+    integration_tests::deadline::eventually(
+        &format!("{} ends with {ending:?}", path.display()),
+        || {
+            let text = fs::read_to_string(path).unwrap_or_default();
+            Ok(text.ends_with(ending).then_some(text))
+        },
+    )
+    .await
+}
+
+async fn a_file_gets_the_output(lab: &Lab) -> Result<()> {
+    let file = lab.scratch.path("deep/er/log.txt");
+    let c = lab
+        .run(logging_to(lab, format!("file://{}", file.display()), "echo out; echo err >&2"))
+        .await?;
+    within("Wait", c.wait()).await??;
+    lab.retire(c).await?;
+    let text = fs::read_to_string(&file)?;
+    ensure!(text.contains("out\n") && text.contains("err\n") && text.len() == 8, "{text:?}");
+    Ok(())
+}
+
+async fn a_file_is_appended_to(lab: &Lab) -> Result<()> {
+    let file = lab.scratch.path("log.txt");
+    fs::write(&file, "old\n")?;
+    let c = lab.run(logging_to(lab, format!("file://{}", file.display()), "echo new")).await?;
+    within("Wait", c.wait()).await??;
+    lab.retire(c).await?;
+    ensure!(fs::read_to_string(&file)? == "old\nnew\n");
+    Ok(())
+}
+
+async fn a_binary_gets_output_and_errors_apart_and_knows_the_container(lab: &Lab) -> Result<()> {
+    let folder = lab.scratch.folder("logged")?;
+    let uri = format!("binary://{}?into={}", logger(lab)?.display(), folder.display());
+    let c =
+        lab.run(logging_to(lab, uri, "echo out; echo err >&2; seq 1 100000 | tail -n 1")).await?;
+    ensure!(within("Wait", c.wait()).await?? == 0);
+    lab.retire(c).await?;
+    ensure!(read_until(&folder.join("who"), "done\n").await? == "birch lab into\ndone\n");
+    ensure!(fs::read_to_string(folder.join("out"))? == "out\n100000\n");
+    ensure!(fs::read_to_string(folder.join("err"))? == "err\n");
+    Ok(())
+}
+
+async fn an_exec_may_log_to_a_binary_of_its_own(lab: &Lab) -> Result<()> {
+    let folder = lab.scratch.folder("logged")?;
+    let uri = format!("binary://{}?into={}", logger(lab)?.display(), folder.display());
+    let c = lab.run(lab.sleeper("birch")).await?;
+    lab.exec(&c, "leaf", &["echo", "from the exec"], Streams::Uri(uri)).await?;
+    within("Wait", c.task().wait("birch", "leaf")).await??;
+    c.task().delete("birch", "leaf").await?;
+    read_until(&folder.join("who"), "done\n").await?;
+    ensure!(fs::read_to_string(folder.join("out"))? == "from the exec\n");
+    lab.retire(c).await
+}
+
+/// Creates with this URI in a fresh shim, expects a refusal, and tidies up as containerd would.
+async fn refusal(lab: &Lab, uri: String) -> Result<CallError> {
+    let launch = logging_to(lab, uri, "true");
+    let bundle = lab.bundle("birch", Some(&launch.spec))?;
+    let shim = lab.start_shim(&bundle, &Default::default()).await?;
+    let created = lab.create_in(shim.clone(), bundle.clone(), launch).await?;
+    let Err(err) = created else { anyhow::bail!("Create was granted") };
+    lab.dismiss_shim(&shim, &bundle).await?;
+    Ok(err)
+}
+
+async fn a_binary_that_does_not_exist_fails_create(lab: &Lab) -> Result<()> {
+    let nowhere = lab.scratch.path("nowhere");
+    let err = refusal(lab, format!("binary://{}", nowhere.display())).await?;
+    ensure!(err.message.contains("nowhere"), "{err}");
+    Ok(())
+}
+
+async fn a_binary_that_exits_at_once_fails_create_or_loses_its_output(lab: &Lab) -> Result<()> {
+    // Its descriptor 5 closes with it, which looks like readiness: what counts is that nothing hangs.
+    let quitter = program(lab, "quitter", "#!/bin/sh\nexit 1\n")?;
+    let launch = logging_to(lab, format!("binary://{}", quitter.display()), "seq 1 100000; exit 0");
+    let bundle = lab.bundle("birch", Some(&launch.spec))?;
+    let shim = lab.start_shim(&bundle, &Default::default()).await?;
+    match lab.create_in(shim.clone(), bundle.clone(), launch).await? {
+        Err(_) => lab.dismiss_shim(&shim, &bundle).await,
+        Ok(c) => {
+            c.start().await?;
+            within("Wait", c.wait()).await??;
+            lab.retire(c).await
+        }
+    }
+}
+
+async fn an_unknown_scheme_is_refused(lab: &Lab) -> Result<()> {
+    let err = refusal(lab, "pigeon:///loft".into()).await?;
+    ensure!(err.message.contains("pigeon"), "{err}");
+    Ok(())
+}
