@@ -1,16 +1,14 @@
 //! Decides what still belongs to a trial: processes, mounts, cgroups, sockets, runtime state. What
 //! is listed here after the last container is gone was leaked. Must not know how it came to be.
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
 use crate::deadline::eventually;
 use crate::machine::{self, MountRow, ProcessRow};
-use crate::scratch::{MARK, Scratch};
+use crate::scratch::Scratch;
 
 /// Everything of a trial that is still on the machine.
 #[derive(Debug, Default)]
@@ -34,7 +32,7 @@ impl Leftovers {
         let mut cgroups = machine::cgroups_named(scratch.cgroup())?;
         cgroups.retain(|folder| !top_level(folder));
         Ok(Leftovers {
-            processes: processes(scratch),
+            processes: scratch.processes(),
             mounts: machine::mounts_below(scratch.root())?,
             cgroups,
             sockets: scratch.sockets(),
@@ -87,40 +85,6 @@ pub async fn assert_nothing_left(scratch: &Scratch) -> Result<()> {
         return Ok(());
     }
     bail!("left behind:\n{}", Leftovers::of(scratch)?)
-}
-
-/// The processes of a scratch. This process is never one of them.
-pub fn processes(scratch: &Scratch) -> Vec<ProcessRow> {
-    let all = machine::processes();
-    let me = std::process::id();
-    let mut ours: BTreeSet<u32> =
-        all.keys().copied().filter(|pid| *pid != me && carries_the_mark(*pid, scratch)).collect();
-    loop {
-        let before = ours.len();
-        let heirs: Vec<u32> =
-            all.values().filter(|row| ours.contains(&row.parent)).map(|row| row.pid).collect();
-        ours.extend(heirs.into_iter().filter(|pid| *pid != me));
-        if ours.len() == before {
-            break;
-        }
-    }
-    all.into_values().filter(|row| ours.contains(&row.pid)).collect()
-}
-
-fn carries_the_mark(pid: u32, scratch: &Scratch) -> bool {
-    let proc = PathBuf::from(format!("/proc/{pid}"));
-    let cgroup = fs::read_to_string(proc.join("cgroup")).unwrap_or_default();
-    if cgroup.contains(&format!("/{}/", scratch.cgroup())) {
-        return true;
-    }
-    let environment = fs::read(proc.join("environ")).unwrap_or_default();
-    let mark = format!("{MARK}={}", scratch.root().display());
-    if environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()) {
-        return true;
-    }
-    let below =
-        |link: &str| fs::read_link(proc.join(link)).is_ok_and(|to| to.starts_with(scratch.root()));
-    below("cwd") || below("root") || below("exe")
 }
 
 /// The container folders that runc keeps below its root, one level below each containerd namespace.

@@ -13,8 +13,7 @@ use anyhow::{Context, Result};
 use nix::mount::{MntFlags, umount2};
 
 use crate::deadline::Process;
-use crate::leaks;
-use crate::machine;
+use crate::machine::{self, ProcessRow};
 
 /// Environment variable that marks a trial's processes; its value is the scratch folder.
 pub const MARK: &str = "BERTH_TEST_SCRATCH";
@@ -74,19 +73,56 @@ impl Scratch {
         noted.iter().filter(|path| path.symlink_metadata().is_ok()).cloned().collect()
     }
 
+    /// The processes that carry the scratch's mark, sit in its cgroups, or descend from one that does.
+    /// This process is never one of them.
+    pub fn processes(&self) -> Vec<ProcessRow> {
+        let all = machine::processes();
+        let me = std::process::id();
+        let carriers = all.keys().copied().filter(|pid| *pid != me && self.marks(*pid));
+        let mut ours: BTreeSet<u32> = carriers.collect();
+        loop {
+            let before = ours.len();
+            let heirs: Vec<u32> =
+                all.values().filter(|row| ours.contains(&row.parent)).map(|row| row.pid).collect();
+            ours.extend(heirs.into_iter().filter(|pid| *pid != me));
+            if ours.len() == before {
+                break;
+            }
+        }
+        all.into_values().filter(|row| ours.contains(&row.pid)).collect()
+    }
+
+    /// Whether a process carries this scratch's mark by itself.
+    fn marks(&self, pid: u32) -> bool {
+        let proc = PathBuf::from(format!("/proc/{pid}"));
+        let cgroup = fs::read_to_string(proc.join("cgroup")).unwrap_or_default();
+        if cgroup.contains(&format!("/{}/", self.unique)) {
+            return true;
+        }
+        let environment = fs::read(proc.join("environ")).unwrap_or_default();
+        let mark = format!("{MARK}={}", self.root.display());
+        if environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()) {
+            return true;
+        }
+        let below = |link: &str| {
+            fs::read_link(proc.join(link)).is_ok_and(|target| target.starts_with(&self.root))
+        };
+        below("cwd") || below("root") || below("exe")
+    }
+
     /// Kills every process of this scratch and waits for their ends. Frozen cgroups are thawed first.
     fn kill_all(&self) {
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(20) {
             self.thaw();
-            let left = leaks::processes(self);
+            let left = self.processes();
             let held: Vec<Process> = left
                 .iter()
                 .filter(|row| row.state != 'Z')
                 .filter_map(|row| Process::open(row.pid))
                 .collect();
             // Looked at again with the pidfd in hand: the pid may have been reused in between.
-            let still: BTreeSet<u32> = leaks::processes(self).iter().map(|row| row.pid).collect();
+            let still: BTreeSet<u32> = self.processes().iter().map(|row| row.pid).collect();
             let held: Vec<Process> =
                 held.into_iter().filter(|held| still.contains(&held.pid)).collect();
             if held.is_empty() {

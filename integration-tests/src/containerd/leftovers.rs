@@ -11,7 +11,7 @@ use anyhow::{Result, anyhow};
 
 use super::Containerd;
 use crate::machine::{self, ProcessRow};
-use crate::{leaks, wait};
+use crate::wait;
 
 /// Where runc keeps the state of containers that the shims start, a folder per containerd
 /// namespace.
@@ -21,7 +21,7 @@ const RUNC_ROOT: &str = "/run/containerd/runc";
 /// line each.
 pub fn of_container(containerd: &Containerd, namespace: &str, id: &str) -> Vec<String> {
     let mut left = Vec::new();
-    for row in leaks::processes(&containerd.scratch) {
+    for row in containerd.scratch.processes() {
         let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", row.pid)).unwrap_or_default();
         let named = row.command.split(' ').any(|word| word == id);
         if named || cgroup.contains(id) {
@@ -70,7 +70,7 @@ pub fn shims(containerd: &Containerd) -> Vec<ProcessRow> {
         .iter()
         .filter_map(|path| path.canonicalize().ok())
         .collect();
-    let mut found = leaks::processes(&containerd.scratch);
+    let mut found = containerd.scratch.processes();
     found.retain(|row| {
         fs::read_link(format!("/proc/{}/exe", row.pid)).is_ok_and(|exe| known.contains(&exe))
     });

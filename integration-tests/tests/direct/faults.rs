@@ -11,7 +11,6 @@ use containerd_shim_protos::api::Status;
 use integration_tests::bundle::Bundle;
 use integration_tests::deadline::{eventually, within};
 use integration_tests::lab::{Lab, Launch};
-use integration_tests::leaks;
 use integration_tests::shim::Start;
 use integration_tests::stdio::{Stdio, Streams};
 use integration_tests::suite::Suite;
@@ -119,7 +118,7 @@ async fn a_runtime_that_hangs_in_create_stops_nobody_else(lab: &Lab) -> Result<(
     ensure!(within("Create", hanging).await??.is_err(), "Create was granted");
     // What hung is killed with the call that asked for it: nothing of it may outlive the deadline by long.
     eventually("the hanging runtime is gone", || {
-        let left = leaks::processes(&lab.scratch);
+        let left = lab.scratch.processes();
         Ok((!left.iter().any(|row| row.command == "sleep 100000" && row.pid != keeper.pid))
             .then_some(()))
     })
