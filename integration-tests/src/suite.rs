@@ -11,6 +11,32 @@ use serde::Deserialize;
 use crate::lab::Lab;
 use crate::under_test::reference;
 
+/// What a trial returns that finds out on the way that this machine cannot show what it proves: it is
+/// skipped with these words, and counted.
+#[derive(Debug)]
+pub struct Lacking(pub String);
+
+impl std::fmt::Display for Lacking {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Lacking {}
+
+/// Whether user namespaces can be made here: not in a chroot, nor in most containers.
+///
+/// # Errors
+/// [`Lacking`], with what the kernel said.
+pub fn needs_user_namespaces() -> Result<()> {
+    let probe = std::process::Command::new("unshare").args(["--user", "true"]).output()?;
+    if probe.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&probe.stderr).trim().to_owned();
+    Err(Lacking(format!("no user namespace can be made here: {words}")).into())
+}
+
 /// None to run; else why not here.
 pub type Skip = Option<String>;
 
@@ -85,7 +111,10 @@ impl Suite {
             Some(reason) => Ok(Completion::ignored_with(reason)),
             None => match body() {
                 Ok(()) => Ok(Completion::Completed),
-                Err(err) => Err(Failed::from(told(&err))),
+                Err(err) => match err.downcast_ref::<Lacking>() {
+                    Some(lacking) => Ok(Completion::ignored_with(lacking.to_string())),
+                    None => Err(Failed::from(told(&err))),
+                },
             },
         }));
     }

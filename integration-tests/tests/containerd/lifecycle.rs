@@ -5,6 +5,7 @@ use integration_tests::containerd::leftovers::cgroups;
 use integration_tests::containerd::stage::Stage;
 use integration_tests::containerd::task::{BERTH, Task};
 use integration_tests::containerd::watch::Watch;
+use integration_tests::suite::needs_user_namespaces;
 use integration_tests::under_test::reference;
 
 pub fn run_shows_what_the_container_writes(stage: &Stage) -> Result<()> {
@@ -107,6 +108,7 @@ pub fn ps_lists_the_processes_of_container_and_exec(stage: &Stage) -> Result<()>
 }
 
 pub fn root_of_a_user_namespace_is_not_the_machines_root(stage: &Stage) -> Result<()> {
+    needs_user_namespaces()?;
     let containerd = stage.containerd()?;
     let task = Task::named(&containerd, "mapped");
     let flags = ["--rm", "--uidmap", "0:100000:65536", "--gidmap", "0:200000:65536"];

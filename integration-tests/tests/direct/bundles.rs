@@ -14,7 +14,7 @@ use integration_tests::lab::{Lab, Launch};
 use integration_tests::machine::mounts_below;
 use integration_tests::shim::Shim;
 use integration_tests::stdio::Stdio;
-use integration_tests::suite::Suite;
+use integration_tests::suite::{Suite, needs_user_namespaces};
 use integration_tests::task::{CallError, any};
 use integration_tests::trials;
 
@@ -143,6 +143,7 @@ async fn a_second_mount_that_fails_undoes_the_first(lab: &Lab) -> Result<()> {
 
 async fn a_user_namespaced_container_runs_as_somebody_else(lab: &Lab) -> Result<()> {
     const HOST_ID: u32 = 200_000;
+    needs_user_namespaces()?;
     let image = lab.scratch.folder("shifted")?;
     busybox::build(&image)?;
     let owner = format!("{HOST_ID}:{HOST_ID}");
