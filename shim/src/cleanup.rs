@@ -39,6 +39,7 @@ pub async fn delete(cli: &Cli, reaper: &Reaper) -> Deleted {
     clean(cli, &cli.id, &bundle, record.as_ref(), reaper).await;
     if let Some(record) = record
         && record.group == cli.id
+        && record.bootstrap == Dialect::V3
     {
         clean_members(cli, &bundle, reaper).await;
     }
@@ -99,8 +100,7 @@ fn runtime_of(record: &Record, namespace: &str, reaper: &Reaper) -> Runc {
 /// With a version 3 reply, containerd calls `delete` for the sandbox alone: its members are cleaned
 /// here, but only once nobody serves the group any more.
 async fn clean_members(cli: &Cli, bundle: &Path, reaper: &Reaper) {
-    let speaks_v3 = Config::load().is_ok_and(|config| config.shim.bootstrap == Dialect::V3);
-    if !speaks_v3 || !socket_of(bundle).is_some_and(|socket| is_dead(&socket)) {
+    if !socket_of(bundle).is_some_and(|socket| is_dead(&socket)) {
         return;
     }
     let Some(Ok(siblings)) = bundle.parent().map(fs::read_dir) else { return };

@@ -5,6 +5,23 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+/// Flags that take a value.
+const VALUE_FLAGS: [&str; 7] =
+    ["namespace", "id", "address", "bundle", "socket", "publish-binary", "debug-socket"];
+
+/// What `-h` prints.
+pub const USAGE: &str = "\
+containerd-shim-berth-v2 is run by containerd, for runtime handlers of type io.containerd.berth.v2.
+
+  -namespace NS -id ID -address SOCKET [-debug] start     start or find the shim of a pod; in a bundle
+  -namespace NS -id ID [-bundle DIR] delete               clean up after a shim that is gone
+  -namespace NS -id ID [-socket PATH]                     serve in the foreground
+  -info                                                   what the OCI runtime can do (protobuf)
+  -v, -h                                                  version, this text
+
+It is configured by /etc/berth/config.toml, or the file that BERTH_CONFIG names.
+";
+
 /// What the binary was asked to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
@@ -16,6 +33,8 @@ pub enum Action {
     Info,
     /// `-v`: print the version.
     Version,
+    /// `-h`: print the usage.
+    Help,
     /// No word at all: serve in the foreground.
     Serve,
 }
@@ -43,7 +62,7 @@ pub struct Cli {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum CliError {
     /// A flag that no containerd sends.
-    #[error("unknown flag {0}; see containerd's runtime v2 documentation for the flags of a shim")]
+    #[error("unknown flag {0}; -h lists the flags")]
     UnknownFlag(String),
     /// The flag's value is missing.
     #[error("flag {0} needs a value")]
@@ -52,7 +71,7 @@ pub enum CliError {
     #[error("unknown command {0:?}; expected start or delete")]
     UnknownCommand(String),
     /// The command cannot work without this flag.
-    #[error("shim {0} cannot be empty; pass -{0}")]
+    #[error("shim {0} cannot be empty; pass -{0} (-h shows how; containerd passes it by itself)")]
     Missing(&'static str),
     /// An id or a namespace that would be a path.
     #[error("{flag} {value:?} is not a valid identifier: it must not be a path")]
@@ -94,15 +113,19 @@ impl Cli {
                 Some((name, value)) => (name, Some(OsString::from(value))),
                 None => (flag, None),
             };
-            if matches!(name, "debug" | "v" | "version" | "info") {
+            if matches!(name, "debug" | "v" | "version" | "info" | "h" | "help") {
                 let on = inline.is_none_or(|value| value != "false" && value != "0");
                 match name {
                     "debug" => cli.debug = on,
                     "info" if on => cli.action = Action::Info,
+                    "h" | "help" if on => cli.action = Action::Help,
                     _ if on => cli.action = Action::Version,
                     _ => {}
                 }
                 continue;
+            }
+            if !VALUE_FLAGS.contains(&name) {
+                return Err(CliError::UnknownFlag(arg));
             }
             let value = inline
                 .or_else(|| args.next())
@@ -115,15 +138,14 @@ impl Cli {
                 "bundle" => cli.bundle = Some(PathBuf::from(&value)),
                 "socket" => cli.socket = Some(PathBuf::from(&value)),
                 // Accepted and unused: events go to TTRPC_ADDRESS, and nothing is profiled.
-                "publish-binary" | "debug-socket" => {}
-                _ => return Err(CliError::UnknownFlag(arg)),
+                _ => {}
             }
         }
         cli.check()
     }
 
     fn check(self) -> Result<Self, CliError> {
-        if matches!(self.action, Action::Info | Action::Version) {
+        if matches!(self.action, Action::Info | Action::Version | Action::Help) {
             return Ok(self);
         }
         for (flag, value) in [("namespace", &self.namespace), ("id", &self.id)] {
@@ -145,6 +167,7 @@ pub fn is_identifier(value: &str) -> bool {
         && value.len() <= 255
         && value != "."
         && value != ".."
+        && !value.starts_with('-')
         && !value.contains(['/', '\0'])
 }
 
@@ -183,7 +206,8 @@ mod tests {
     fn bad_lines_name_what_is_wrong() {
         assert_eq!(parse("-id i start").unwrap_err(), CliError::Missing("namespace"));
         assert_eq!(parse("-id").unwrap_err(), CliError::MissingValue("-id".into()));
-        assert_eq!(parse("-wat 1").unwrap_err(), CliError::UnknownFlag("-wat".into()));
+        assert_eq!(parse("-wat").unwrap_err(), CliError::UnknownFlag("-wat".into()));
+        assert_eq!(parse("--help").map(|c| c.action), Ok(Action::Help));
         assert!(matches!(
             parse("-namespace n -id ../x start"),
             Err(CliError::NotAnIdentifier { .. })

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{env, fs, io};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Where the configuration lives unless `BERTH_CONFIG` names another file.
 const DEFAULT_PATH: &str = "/etc/berth/config.toml";
@@ -31,7 +31,7 @@ pub struct ShimSection {
 }
 
 /// What `start` answers.
-#[derive(Debug, Clone, Copy, Default, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Dialect {
     /// A plain address: ttrpc, Task v2. Understood by every containerd since 1.6, and containerd

@@ -63,7 +63,7 @@ pub fn detach(bundle: &Path) -> Result<(), ServeError> {
 /// [`ServeError`] when it could not begin.
 pub fn serve(cli: &Cli, inheritance: Inheritance) -> Result<(), ServeError> {
     let fail = |action| move |source| ServeError { action, source };
-    logging::install(cli.debug);
+    logging::install(cli.debug, &cli.namespace, &inheritance.group);
     nix::sys::prctl::set_child_subreaper(true)
         .map_err(|errno| fail("become a subreaper")(errno.into()))?;
     keep_memory_small();

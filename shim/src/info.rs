@@ -5,14 +5,19 @@
 //! keyed by the runtime binary's identity. Decides when that file may be believed.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, IsTerminal, Read};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message, MessageField};
 use containerd_shim_protos::types::introspection::{RuntimeInfo, RuntimeVersion};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::config::{Config, ConfigError};
 use crate::options::{OptionsError, RuntimeOptions, look_up};
@@ -40,7 +45,9 @@ pub enum InfoError {
     #[error(transparent)]
     Options(#[from] OptionsError),
     /// There is no such runtime.
-    #[error("failed to look up the path of OCI runtime {0:?} in PATH")]
+    #[error(
+        "failed to look up the path of OCI runtime {0:?} in PATH; install it, or name it in the handler's BinaryName or in [runtime] binary"
+    )]
     NoRuntime(String),
 }
 
@@ -50,7 +57,10 @@ pub enum InfoError {
 /// [`InfoError`]
 pub fn info() -> Result<Vec<u8>, InfoError> {
     let mut input = Vec::new();
-    io::stdin().lock().read_to_end(&mut input).map_err(InfoError::Input)?;
+    // A terminal is not read: somebody tries the shim by hand.
+    if !io::stdin().is_terminal() {
+        io::stdin().lock().read_to_end(&mut input).map_err(InfoError::Input)?;
+    }
     let options = match input.as_slice() {
         [] => None,
         bytes => Some(Any::parse_from_bytes(bytes).map_err(InfoError::Malformed)?),
@@ -63,8 +73,11 @@ pub fn info() -> Result<Vec<u8>, InfoError> {
         ..RuntimeVersion::default()
     };
     // A runtime without `features` has none to tell of.
-    let features =
-        features(&binary).map(|value| Any { type_url: FEATURES.into(), value, ..Any::default() });
+    let features = features(&binary, resolved.control_deadline).map(|value| Any {
+        type_url: FEATURES.into(),
+        value,
+        ..Any::default()
+    });
     let info = RuntimeInfo {
         name: NAME.into(),
         version: MessageField::some(version),
@@ -77,7 +90,7 @@ pub fn info() -> Result<Vec<u8>, InfoError> {
 }
 
 /// The output of `<runtime> features`, JSON; from the cache if the binary is the one that was asked.
-fn features(binary: &Path) -> Option<Vec<u8>> {
+fn features(binary: &Path, deadline: Duration) -> Option<Vec<u8>> {
     let meta = fs::metadata(binary).ok()?;
     let (device, inode) = (meta.dev(), meta.ino());
     let changed = format!("{}.{:09}", meta.ctime(), meta.ctime_nsec());
@@ -85,9 +98,7 @@ fn features(binary: &Path) -> Option<Vec<u8>> {
     if let Ok(known) = fs::read(&cached) {
         return Some(known);
     }
-    let asked =
-        Command::new(binary).arg("features").stdin(Stdio::null()).stderr(Stdio::null()).output();
-    let answer = asked.ok().filter(|output| output.status.success())?.stdout;
+    let answer = ask(binary, deadline)?;
     serde_json::from_slice::<serde::de::IgnoredAny>(&answer).ok()?;
     // Best effort: without the file the runtime is asked again.
     let temp = cached.with_extension(std::process::id().to_string());
@@ -95,4 +106,54 @@ fn features(binary: &Path) -> Option<Vec<u8>> {
         .and_then(|()| fs::write(&temp, &answer))
         .and_then(|()| fs::rename(&temp, &cached));
     Some(answer)
+}
+
+/// What `<runtime> features` prints, if it does so in time and ends well.
+fn ask(binary: &Path, deadline: Duration) -> Option<Vec<u8>> {
+    let until = Instant::now() + deadline;
+    let mut command = Command::new(binary);
+    command.arg("features").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().ok()?;
+    let answer = child.stdout.take().and_then(|stdout| read_until(stdout, until));
+    if answer.is_none() {
+        // ESRCH if it has just ended.
+        let _ = child.kill();
+    }
+    child.wait().ok().filter(std::process::ExitStatus::success).and(answer)
+}
+
+/// Everything up to the pipe's end; `None` if that does not come in time.
+fn read_until(mut pipe: impl Read + AsFd, until: Instant) -> Option<Vec<u8>> {
+    let mut answer = Vec::new();
+    let mut piece = [0; 4096];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let ready = poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], timeout);
+        match ready {
+            Ok(0) => return None,
+            Err(Errno::EINTR) => continue,
+            Err(_) => return None,
+            Ok(_) => {}
+        }
+        match pipe.read(&mut piece).ok()? {
+            0 => return Some(answer),
+            count => answer.extend_from_slice(&piece[..count]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_runtime_that_hangs_is_not_waited_for() {
+        let (reader, writer) = io::pipe().expect("a pipe");
+        assert_eq!(read_until(reader, Instant::now() + Duration::from_millis(20)), None);
+        drop(writer);
+        let (reader, writer) = io::pipe().expect("a pipe");
+        drop(writer);
+        assert_eq!(read_until(reader, Instant::now() + Duration::from_secs(60)), Some(Vec::new()));
+    }
 }

@@ -29,15 +29,21 @@ pub fn open_fifo(bundle: &Path) -> io::Result<OwnedFd> {
     Ok(open(&bundle.join(FIFO), flags, Mode::empty())?)
 }
 
-/// Sends all events from `level` up to standard error.
-pub fn install(debug: bool) {
+/// Sends all events to standard error, each with the shim's namespace and group (pod), so that a line
+/// about no container in particular still says whose it is.
+pub fn install(debug: bool, namespace: &str, group: &str) {
     let level = if debug { Level::DEBUG } else { Level::INFO };
+    let mut whose = String::from(" namespace=");
+    quote(&mut whose, namespace);
+    whose.push_str(" group=");
+    quote(&mut whose, group);
     // Fails only if called twice, and then the first one stands.
-    let _ = tracing::subscriber::set_global_default(ToStderr { level });
+    let _ = tracing::subscriber::set_global_default(ToStderr { level, whose });
 }
 
 struct ToStderr {
     level: Level,
+    whose: String,
 }
 
 impl Subscriber for ToStderr {
@@ -48,7 +54,7 @@ impl Subscriber for ToStderr {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line::default();
         event.record(&mut line);
-        let text = line.finish(SystemTime::now(), *event.metadata().level());
+        let text = line.finish(SystemTime::now(), *event.metadata().level(), &self.whose);
         // One write per line, at most PIPE_BUF bytes of it certain to stay whole. An error means a
         // full fifo or none: the line is dropped.
         let _ = nix::unistd::write(io::stderr(), text.as_bytes());
@@ -71,7 +77,7 @@ struct Line {
 }
 
 impl Line {
-    fn finish(self, at: SystemTime, level: Level) -> String {
+    fn finish(self, at: SystemTime, level: Level, whose: &str) -> String {
         let level = match level {
             Level::ERROR => "error",
             Level::WARN => "warning",
@@ -81,6 +87,7 @@ impl Line {
         let mut line = format!("time=\"{}\" level={level} msg=", Rfc3339(at));
         quote(&mut line, &self.message);
         line.push_str(&self.fields);
+        line.push_str(whose);
         line.push_str(" runtime=io.containerd.berth.v2\n");
         line
     }
@@ -124,11 +131,11 @@ mod tests {
     fn a_line_is_logfmt_and_stays_one_line() {
         let mut line = Line { message: "two\nlines \"quoted\"".into(), ..Line::default() };
         line.fields.push_str(" id=c1");
-        let text = line.finish(SystemTime::UNIX_EPOCH, Level::WARN);
+        let text = line.finish(SystemTime::UNIX_EPOCH, Level::WARN, " group=g");
         assert_eq!(
             text,
             "time=\"1970-01-01T00:00:00.000000000Z\" level=warning \
-             msg=\"two\\nlines \\\"quoted\\\"\" id=c1 runtime=io.containerd.berth.v2\n"
+             msg=\"two\\nlines \\\"quoted\\\"\" id=c1 group=g runtime=io.containerd.berth.v2\n"
         );
     }
 

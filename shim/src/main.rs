@@ -62,6 +62,7 @@ fn run() -> Result<(), Box<dyn Error>> {
             )
             .as_bytes(),
         ),
+        Action::Help => print(cli::USAGE.as_bytes()),
         Action::Info => print(&info::info()?),
         Action::Start => match bootstrap::start(&cli)? {
             Started::Reply(reply) => print(&reply),

@@ -67,7 +67,7 @@ pub enum OptionsError {
     /// The TOML cannot be used.
     #[error("runtime options {origin} are not valid: {source}")]
     Toml {
-        /// The file, or "in config_body".
+        /// The file, or where the text came from.
         origin: String,
         /// Key, line and reason.
         source: Box<toml::de::Error>,
@@ -211,7 +211,7 @@ impl RuntimeOptions {
         let mut fields = Fields::read(bytes, GENERIC)?;
         let body = fields.text(3).filter(|body| !body.is_empty());
         let (origin, text) = match (body, fields.text(2).filter(|path| !path.is_empty())) {
-            (Some(body), _) => ("in config_body".to_owned(), body),
+            (Some(body), _) => ("in the handler's [...options] table".to_owned(), body),
             (None, Some(path)) => {
                 let path = PathBuf::from(path);
                 let text = fs::read_to_string(&path)

@@ -167,7 +167,8 @@ impl Task for TaskService {
     }
 
     async fn checkpoint(&self, _: &TtrpcContext, r: CheckpointTaskRequest) -> Answer<Empty> {
-        answer("checkpoint", &r.id, Err(TaskError::Unsupported("checkpointing a container")))
+        let unsupported = TaskError::Unsupported { what: "checkpointing", id: r.id.clone() };
+        answer("checkpoint", &r.id, Err(unsupported))
     }
 
     async fn kill(&self, _: &TtrpcContext, r: KillRequest) -> Answer<Empty> {

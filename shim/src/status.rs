@@ -26,7 +26,7 @@ fn code_of(error: &TaskError) -> Code {
             Code::FAILED_PRECONDITION
         }
         TaskError::BadIdentifier { .. } => Code::INVALID_ARGUMENT,
-        TaskError::Unsupported(_) => Code::UNIMPLEMENTED,
+        TaskError::Unsupported { .. } => Code::UNIMPLEMENTED,
         TaskError::Runtime { source: RuntimeError::Deadline { .. }, .. } => Code::DEADLINE_EXCEEDED,
         TaskError::Fault(_) | TaskError::Lost(_) => Code::INTERNAL,
         TaskError::Illegal { .. }

@@ -1,7 +1,7 @@
 //! Removing what a dead shim's container left in its cgroup.
 //!
-//! Decides what may be touched: only a cgroup whose last component carries the container's id, so that
-//! a path shared with others is never emptied. Needed where the OCI runtime was killed before it wrote
+//! Decides what may be touched: only a cgroup whose last component is the container's id, so that a path
+//! shared with others is never emptied. Needed where the OCI runtime was killed before it wrote
 //! down what it had made.
 
 use std::fs;
@@ -22,8 +22,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub async fn sweep(path: &str, id: &str) {
     let relative: PathBuf =
         Path::new(path).components().filter(|c| matches!(c, Component::Normal(_))).collect();
-    let ours = relative.file_name().and_then(|name| name.to_str());
-    if !path.starts_with('/') || !ours.is_some_and(|name| name.contains(id)) {
+    if !path.starts_with('/') || relative.file_name().is_none_or(|name| name != id) {
         return;
     }
     let left: Vec<PathBuf> =

@@ -30,6 +30,7 @@ const LOG_LIMIT: u64 = 64 * 1024;
 /// A call that is ready to be made.
 #[derive(Debug)]
 pub struct Call {
+    id: String,
     verb: &'static str,
     command: Command,
     deadline: Duration,
@@ -45,25 +46,31 @@ enum Words {
 
 impl Call {
     /// A call whose stdio is its own: nothing in, nothing out, words on stderr.
-    pub fn quiet(command: Command, verb: &'static str, deadline: Duration) -> io::Result<Self> {
+    pub fn quiet(
+        command: Command,
+        verb: &'static str,
+        id: &str,
+        deadline: Duration,
+    ) -> io::Result<Self> {
         let (reader, writer) = pipe()?;
-        set_nonblocking(reader.as_fd())?;
+        set_nonblocking(&reader)?;
         let mut command = isolated(command);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);
-        Ok(Self { verb, command, deadline, words: Words::Stderr(reader) })
+        Ok(Self { id: id.to_owned(), verb, command, deadline, words: Words::Stderr(reader) })
     }
 
     /// A call that hands its stdio on to a container and writes its words to the file `log`.
     pub fn launching(
         command: Command,
         verb: &'static str,
+        id: &str,
         deadline: Duration,
         stdio: ChildStdio,
         log: PathBuf,
     ) -> Self {
         let mut command = isolated(command);
         command.stdin(stdio.stdin).stdout(stdio.stdout).stderr(stdio.stderr);
-        Self { verb, command, deadline, words: Words::File(log) }
+        Self { id: id.to_owned(), verb, command, deadline, words: Words::File(log) }
     }
 
     /// Replaces the child's standard input.
@@ -83,6 +90,7 @@ impl Call {
         // container's pipes never end.
         drop(self.command);
         let mut child = spawned.map_err(|source| RuntimeError::Spawn {
+            id: self.id.clone(),
             binary: binary.clone(),
             verb: self.verb,
             source,
@@ -90,7 +98,12 @@ impl Call {
         let Ok(ended) = tokio::time::timeout(self.deadline, &mut child.exit).await else {
             end_group(child).await;
             self.words.discard();
-            return Err(RuntimeError::Deadline { binary, verb: self.verb, after: self.deadline });
+            return Err(RuntimeError::Deadline {
+                id: self.id,
+                binary,
+                verb: self.verb,
+                after: self.deadline,
+            });
         };
         // The sender lives in the reaper's table until it has sent.
         let status = ended.map_or(255, |exit| exit.status);
@@ -98,7 +111,7 @@ impl Call {
         if status == 0 {
             return Ok(());
         }
-        Err(RuntimeError::Failed { binary, status, message: last_words(&words) })
+        Err(RuntimeError::Failed { id: self.id, binary, status, message: last_words(&words) })
     }
 }
 
@@ -114,7 +127,7 @@ impl Words {
                 if wanted && let Ok(file) = fs::File::open(&path) {
                     let _ = file.take(LOG_LIMIT).read_to_end(&mut bytes);
                 }
-                remove_if_there(&path);
+                empty(&path);
             }
         }
         String::from_utf8_lossy(&bytes).into_owned()
@@ -156,7 +169,10 @@ fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
-fn remove_if_there(path: &Path) {
-    // Absent unless the runtime had something to say.
-    let _ = fs::remove_file(path);
+/// Empties a log that the runtime had something to write to, so that it never grows. It is not removed:
+/// the next launch would only have to make it again.
+fn empty(path: &Path) {
+    if fs::metadata(path).is_ok_and(|meta| meta.len() > 0) {
+        let _ = fs::File::options().write(true).truncate(true).open(path);
+    }
 }

@@ -13,8 +13,10 @@ use serde::Deserialize;
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// The binary could not be executed.
-    #[error("cannot run OCI runtime {binary:?} for {verb}: {source}")]
+    #[error("cannot run OCI runtime {binary:?} to {verb} container {id:?}: {source}")]
     Spawn {
+        /// The container.
+        id: String,
         /// The configured binary.
         binary: String,
         /// `create`, `start`, …
@@ -23,8 +25,10 @@ pub enum RuntimeError {
         source: io::Error,
     },
     /// Something around the call failed: a log file, a pipe, a working directory.
-    #[error("OCI runtime {verb}: cannot prepare {what}: {source}")]
+    #[error("cannot prepare {what} for the OCI runtime to {verb} container {id:?}: {source}")]
     Prepare {
+        /// The container.
+        id: String,
         /// `create`, `start`, …
         verb: &'static str,
         /// What could not be prepared.
@@ -33,8 +37,12 @@ pub enum RuntimeError {
         source: io::Error,
     },
     /// It took too long and was killed.
-    #[error("OCI runtime {binary:?} did not finish {verb} within {after:?} and was killed")]
+    #[error(
+        "OCI runtime {binary:?} did not {verb} container {id:?} within {after:?} and was killed"
+    )]
     Deadline {
+        /// The container.
+        id: String,
         /// The configured binary.
         binary: String,
         /// `create`, `start`, …
@@ -43,8 +51,10 @@ pub enum RuntimeError {
         after: Duration,
     },
     /// It said no.
-    #[error("{}", words(.message, .binary, .status))]
+    #[error("{}", words(.message, .binary, .status, .id))]
     Failed {
+        /// The container.
+        id: String,
         /// The configured binary.
         binary: String,
         /// Its exit status, 128 + signal if it was killed.
@@ -54,10 +64,12 @@ pub enum RuntimeError {
     },
 }
 
-fn words(message: &str, binary: &str, status: &u32) -> String {
+fn words(message: &str, binary: &str, status: &u32, id: &str) -> String {
     match (message, status) {
-        ("", 129..) => format!("{binary} was killed by signal {}", status - 128),
-        ("", _) => format!("{binary} exited with status {status} and said nothing"),
+        ("", 129..) => format!("{binary} was killed by signal {} (container {id:?})", status - 128),
+        ("", _) => {
+            format!("{binary} exited with status {status} and said nothing (container {id:?})")
+        }
         (message, _) => message.to_owned(),
     }
 }
@@ -139,12 +151,16 @@ plain noise
     #[test]
     fn silence_is_described() {
         let failed = |status, message: &str| RuntimeError::Failed {
+            id: "c1".into(),
             binary: "runc".into(),
             status,
             message: message.into(),
         };
-        assert_eq!(failed(137, "").to_string(), "runc was killed by signal 9");
-        assert_eq!(failed(1, "").to_string(), "runc exited with status 1 and said nothing");
+        assert_eq!(failed(137, "").to_string(), "runc was killed by signal 9 (container \"c1\")");
+        assert_eq!(
+            failed(1, "").to_string(),
+            "runc exited with status 1 and said nothing (container \"c1\")"
+        );
         assert_eq!(failed(1, "why").to_string(), "why");
         assert!(failed(1, "container not running").is_not_running());
         assert!(failed(1, "container \"x\" does not exist").is_no_such_container());

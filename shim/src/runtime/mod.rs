@@ -34,6 +34,8 @@ pub struct Launch<'a> {
     pub bundle: &'a Path,
     /// Where the runtime writes the new process's PID, relative to the bundle.
     pub pid_file: &'a str,
+    /// Where it writes its log, relative to the bundle; used by nobody else meanwhile, empty afterwards.
+    pub log: &'a str,
     /// Where it connects to with the terminal's master, relative to the bundle.
     pub console_socket: Option<&'a str>,
     /// The process's stdio.

@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -22,14 +21,13 @@ pub struct Runc {
     options: RuntimeOptions,
     root: PathBuf,
     reaper: Reaper,
-    calls: AtomicU32,
 }
 
 impl Runc {
     /// A runtime for the containers of one namespace.
     pub fn new(options: RuntimeOptions, namespace: &str, reaper: Reaper) -> Self {
         let root = options.root.join(namespace);
-        Self { options, root, reaper, calls: AtomicU32::new(0) }
+        Self { options, root, reaper }
     }
 
     /// Where the runtime keeps its state of a container.
@@ -59,22 +57,32 @@ impl Runc {
         patience.map_or(configured, |patience| patience.min(configured))
     }
 
-    /// A call that launches nothing and runs no hooks.
-    async fn control(&self, verb: &'static str, args: &[&str]) -> Result<(), RuntimeError> {
-        self.call(verb, args, self.options.control_deadline).await
-    }
-
-    async fn call(
+    /// A call that launches nothing and runs no hooks: the verb, its flags, the container, what follows.
+    async fn control(
         &self,
         verb: &'static str,
-        args: &[&str],
-        deadline: Duration,
+        flags: &[&str],
+        id: &str,
+        rest: &[&str],
     ) -> Result<(), RuntimeError> {
         let mut command = self.command();
-        command.arg(verb).args(args);
-        let call = Call::quiet(command, verb, deadline)
-            .map_err(|source| RuntimeError::Prepare { verb, what: "its pipes", source })?;
-        call.run(&self.reaper).await
+        command.arg(verb).args(flags).arg(id).args(rest);
+        self.quiet(command, verb, id, self.options.control_deadline)?.run(&self.reaper).await
+    }
+
+    fn quiet(
+        &self,
+        command: Command,
+        verb: &'static str,
+        id: &str,
+        deadline: Duration,
+    ) -> Result<Call, RuntimeError> {
+        Call::quiet(command, verb, id, deadline).map_err(|source| RuntimeError::Prepare {
+            id: id.to_owned(),
+            verb,
+            what: "its pipes",
+            source,
+        })
     }
 
     /// A call that hands its stdio to a new process of the container.
@@ -85,9 +93,7 @@ impl Runc {
         launch: Launch<'_>,
         flags: impl FnOnce(&mut Command),
     ) -> Result<(), RuntimeError> {
-        // One log per call: a shared one would grow for as long as the container lives.
-        let number = self.calls.fetch_add(1, Ordering::Relaxed);
-        let log = launch.bundle.join(format!("log-{number}.json"));
+        let log = launch.bundle.join(launch.log);
         let mut command = self.command();
         command.current_dir(launch.bundle).arg("--log").arg(&log).arg(verb);
         command.arg("--pid-file").arg(launch.pid_file);
@@ -97,7 +103,7 @@ impl Runc {
         flags(&mut command);
         command.arg(id);
         let deadline = self.launch_deadline(launch.patience);
-        Call::launching(command, verb, deadline, launch.stdio, log).run(&self.reaper).await
+        Call::launching(command, verb, id, deadline, launch.stdio, log).run(&self.reaper).await
     }
 }
 
@@ -124,7 +130,9 @@ impl OciRuntime for Runc {
 
     async fn start(&self, id: &str, patience: Option<Duration>) -> Result<(), RuntimeError> {
         // It runs hooks, and so may take as long as a create.
-        self.call("start", &[id], self.launch_deadline(patience)).await
+        let mut command = self.command();
+        command.args(["start", id]);
+        self.quiet(command, "start", id, self.launch_deadline(patience))?.run(&self.reaper).await
     }
 
     async fn exec(
@@ -142,30 +150,31 @@ impl OciRuntime for Runc {
     async fn kill(&self, id: &str, signal: u32, all: bool) -> Result<(), RuntimeError> {
         let signal = signal.to_string();
         if all {
-            self.control("kill", &["--all", id, &signal]).await
+            self.control("kill", &["--all"], id, &[&signal]).await
         } else {
-            self.control("kill", &[id, &signal]).await
+            self.control("kill", &[], id, &[&signal]).await
         }
     }
 
     async fn delete(&self, id: &str, force: bool) -> Result<(), RuntimeError> {
         if force {
-            self.control("delete", &["--force", id]).await
+            self.control("delete", &["--force"], id, &[]).await
         } else {
-            self.control("delete", &[id]).await
+            self.control("delete", &[], id, &[]).await
         }
     }
 
     async fn pause(&self, id: &str) -> Result<(), RuntimeError> {
-        self.control("pause", &[id]).await
+        self.control("pause", &[], id, &[]).await
     }
 
     async fn resume(&self, id: &str) -> Result<(), RuntimeError> {
-        self.control("resume", &[id]).await
+        self.control("resume", &[], id, &[]).await
     }
 
     async fn update(&self, id: &str, resources: &[u8]) -> Result<(), RuntimeError> {
         let prepare = |source: std::io::Error| RuntimeError::Prepare {
+            id: id.to_owned(),
             verb: "update",
             what: "its input",
             source,
@@ -177,7 +186,7 @@ impl OciRuntime for Runc {
         input.write_all(resources).and_then(|()| input.rewind()).map_err(prepare)?;
         let mut command = self.command();
         command.args(["update", "--resources", "-", id]);
-        let call = Call::quiet(command, "update", self.options.control_deadline);
-        call.map_err(prepare)?.stdin(input).run(&self.reaper).await
+        let call = self.quiet(command, "update", id, self.options.control_deadline)?;
+        call.stdin(input).run(&self.reaper).await
     }
 }

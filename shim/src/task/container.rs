@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use engine::Admission;
@@ -41,7 +40,14 @@ pub struct Container {
     /// Execs that are being started or run.
     pub running_execs: watch::Sender<usize>,
     execs: Mutex<HashMap<String, Arc<Exec>>>,
-    launches: AtomicU32,
+    slots: Mutex<Slots>,
+}
+
+/// Numbers for the files of launches: one that is free is used again.
+#[derive(Debug, Default)]
+struct Slots {
+    free: Vec<u32>,
+    made: u32,
 }
 
 /// An exec of a container.
@@ -95,7 +101,7 @@ impl Container {
             oom: OnceLock::new(),
             running_execs: watch::Sender::new(0),
             execs: Mutex::default(),
-            launches: AtomicU32::new(0),
+            slots: Mutex::default(),
         }
     }
 
@@ -126,9 +132,18 @@ impl Container {
         self.execs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A number that no other launch in this container has.
-    pub fn next_launch(&self) -> u32 {
-        self.launches.fetch_add(1, Ordering::Relaxed)
+    /// A number that no other launch in this container has right now.
+    pub fn take_slot(&self) -> u32 {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.free.pop().unwrap_or_else(|| {
+            slots.made += 1;
+            slots.made - 1
+        })
+    }
+
+    /// Makes the number of a launch that is over free again.
+    pub fn give_slot_back(&self, slot: u32) {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).free.push(slot);
     }
 
     /// Counts one more running exec.

@@ -37,6 +37,8 @@ use crate::stdio::{Client, Pending, StdioSpec, prepare};
 
 /// Where the runtime writes the init's PID; containerd's own shim has it there, too.
 pub const PID_FILE: &str = "init.pid";
+/// Where it writes its log; as with containerd's own shim.
+const LOG_FILE: &str = "log.json";
 /// Where a terminal's master comes in.
 const CONSOLE_SOCKET: &str = "init.sock";
 
@@ -81,12 +83,20 @@ impl Shim {
             return Err(TaskError::BadIdentifier { id: request.id });
         }
         if !request.checkpoint.is_empty() {
-            return Err(TaskError::Unsupported("restoring from a checkpoint"));
+            return Err(TaskError::Unsupported {
+                what: "restoring from a checkpoint",
+                id: request.id,
+            });
         }
         let reservation = self.reserve(&request.id)?;
         let options = RuntimeOptions::resolve(&self.config, request.options.as_ref())?;
         let bundle = Bundle::load(&request.bundle)?;
-        let record = Record::new(&options, &self.group, bundle.spec().cgroups_path());
+        let record = Record::new(
+            &options,
+            self.config.shim.bootstrap,
+            &self.group,
+            bundle.spec().cgroups_path(),
+        );
         record.write(&request.bundle).map_err(|source| TaskError::File {
             action: "write",
             path: Record::path(&request.bundle),
@@ -212,6 +222,7 @@ async fn run_create(
     let launch = Launch {
         bundle: &request.bundle,
         pid_file: PID_FILE,
+        log: LOG_FILE,
         console_socket: stdio.console_socket(),
         stdio: child,
         patience: request.patience,
@@ -250,7 +261,8 @@ impl Undo<'_> {
         if let Err(error) = engine::release(self.shim.owner(self.id)) {
             warn!(id = self.id, %error, "left behind by a failed create");
         }
-        for file in [Record::path(self.bundle), self.bundle.join(PID_FILE)] {
+        let names = [PID_FILE, LOG_FILE].map(|name| self.bundle.join(name));
+        for file in names.into_iter().chain([Record::path(self.bundle)]) {
             // Absent if the create did not come that far.
             let _ = fs::remove_file(file);
         }

@@ -159,8 +159,13 @@ pub enum TaskError {
         source: io::Error,
     },
     /// Checkpoint and restore.
-    #[error("{0} is not supported in this version")]
-    Unsupported(&'static str),
+    #[error("{what} container {id:?} is not supported in this version")]
+    Unsupported {
+        /// What was asked.
+        what: &'static str,
+        /// Container id.
+        id: String,
+    },
     /// The engine said no.
     #[error(transparent)]
     Refused(#[from] engine::Refusal),

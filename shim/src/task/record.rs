@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::Dialect;
 use crate::options::RuntimeOptions;
 
 /// The file's name. Read by the same or a newer version of the shim.
@@ -28,20 +29,25 @@ pub struct Record {
     pub group: String,
     /// `linux.cgroupsPath`.
     pub cgroups_path: String,
-    /// The configuration that was in force, if `BERTH_CONFIG` named one.
-    pub config: Option<PathBuf>,
+    /// What `start` answered: with version 3, containerd cleans up after the sandbox alone.
+    pub bootstrap: Dialect,
 }
 
 impl Record {
     /// The record of a container that is about to be made.
-    pub fn new(options: &RuntimeOptions, group: &str, cgroups_path: &str) -> Self {
+    pub fn new(
+        options: &RuntimeOptions,
+        bootstrap: Dialect,
+        group: &str,
+        cgroups_path: &str,
+    ) -> Self {
         Self {
             runtime: options.binary.clone(),
             root: options.root.clone(),
             systemd_cgroup: options.systemd_cgroup,
             group: group.to_owned(),
             cgroups_path: cgroups_path.to_owned(),
-            config: std::env::var_os("BERTH_CONFIG").map(Into::into),
+            bootstrap,
         }
     }
 

@@ -2,7 +2,9 @@
 //!
 //! Decides that the start is told before the end, however soon the end comes.
 
-use std::fs;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,7 +115,7 @@ impl Shim {
         exec: &Exec,
         patience: Option<Duration>,
     ) -> Result<i32, TaskError> {
-        let files = LaunchFiles::numbered(container);
+        let files = LaunchFiles::take(container);
         let client = Client {
             namespace: &self.namespace,
             id: &exec.id,
@@ -124,13 +126,12 @@ impl Shim {
         };
         let mut stdio = prepare(&exec.process.stdio, client).await?;
         let spec = exec.take_spec();
-        fs::write(&files.spec, engine::merge_exec(&container.admission, &spec)).map_err(
-            |source| TaskError::File { action: "write", path: files.spec.clone(), source },
-        )?;
+        files.write_spec(&engine::merge_exec(&container.admission, &spec))?;
         let child = stdio.take_child();
         let launch = Launch {
             bundle: &container.bundle,
             pid_file: &files.pid,
+            log: &files.log,
             console_socket: stdio.console_socket(),
             stdio: child,
             patience,
@@ -146,31 +147,51 @@ impl Shim {
     }
 }
 
-/// The files of one launch, in the bundle; gone when it is over. Numbered rather than named after the
-/// exec, whose id may be as long as a file name.
-struct LaunchFiles {
-    bundle: PathBuf,
+/// The files of one launch, in the bundle. They are used again by later launches, since making and
+/// removing three files is a measurable part of an exec; there are as many sets as there have been
+/// launches at once, and they go with the bundle. Numbered rather than named after the exec, whose id may
+/// be as long as a file name.
+struct LaunchFiles<'a> {
+    container: &'a Container,
+    slot: u32,
     spec: PathBuf,
     pid: String,
+    log: String,
     socket: String,
 }
 
-impl LaunchFiles {
-    fn numbered(container: &Container) -> Self {
-        let name = format!("exec-{}", container.next_launch());
+impl<'a> LaunchFiles<'a> {
+    fn take(container: &'a Container) -> Self {
+        let slot = container.take_slot();
+        let name = format!("exec-{slot}");
         Self {
-            bundle: container.bundle.clone(),
+            container,
+            slot,
             spec: container.bundle.join(format!("{name}.json")),
             pid: format!("{name}.pid"),
+            log: format!("{name}.log.json"),
             socket: format!("{name}.sock"),
         }
     }
+
+    fn write_spec(&self, spec: &[u8]) -> Result<(), TaskError> {
+        // Not truncated first: filesystems take that for a replacement and flush it to disk.
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let written = options.open(&self.spec).and_then(|mut file| {
+            file.write_all(spec)?;
+            file.set_len(spec.len() as u64)
+        });
+        written.map_err(|source| TaskError::File {
+            action: "write",
+            path: self.spec.clone(),
+            source,
+        })
+    }
 }
 
-impl Drop for LaunchFiles {
+impl Drop for LaunchFiles<'_> {
     fn drop(&mut self) {
-        // Absent if the launch did not come that far.
-        let _ = fs::remove_file(&self.spec);
-        let _ = fs::remove_file(self.bundle.join(&self.pid));
+        self.container.give_slot_back(self.slot);
     }
 }
