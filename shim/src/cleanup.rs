@@ -13,13 +13,13 @@ use std::time::{Duration, SystemTime};
 use nix::sys::signal::Signal;
 
 use crate::bootstrap::is_dead;
-use crate::cgroup::sweep;
 use crate::cli::Cli;
 use crate::config::{Config, Dialect};
 use crate::mount::unmount_all;
 use crate::options::RuntimeOptions;
 use crate::process::{Exit, Reaper};
-use crate::runtime::{OciRuntime, Runc};
+use crate::remains;
+use crate::runtime::Runc;
 use crate::task::{Deleted, Record};
 
 /// Time for one call of the OCI runtime, of which there may be two: containerd kills this command after
@@ -64,17 +64,9 @@ fn bundle_of(cli: &Cli) -> PathBuf {
 async fn clean(cli: &Cli, id: &str, bundle: &Path, record: Option<&Record>, reaper: &Reaper) {
     if let Some(record) = record {
         let runtime = runtime_of(record, &cli.namespace, reaper);
-        let known = runtime.has_state(id);
-        let deleted = known && runtime.delete(id, true).await.is_ok();
-        // What a runtime that was killed half-way leaves has no state yet, or one it cannot read.
-        if !record.systemd_cgroup {
-            sweep(&record.cgroups_path, id).await;
-        }
-        if known && !deleted && runtime.delete(id, true).await.is_err() {
-            let _ = fs::remove_dir_all(runtime.state_of(id));
-        }
+        // An error has nowhere to go: what stays is found by the next delete.
+        let _ = remains::clear(&runtime, id, &record.cgroups_path).await;
     }
-    // Errors have nowhere to go: what stays mounted is found by the next delete.
     let _ = unmount_all(&bundle.join("rootfs"));
     let owner = engine::Owner { namespace: &cli.namespace, sandbox: id, container: id };
     let _ = engine::release(owner);

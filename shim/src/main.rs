@@ -17,6 +17,7 @@ mod off_loop;
 mod options;
 mod process;
 mod ready;
+mod remains;
 mod runtime;
 mod service;
 mod status;

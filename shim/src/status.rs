@@ -25,6 +25,7 @@ fn code_of(error: &TaskError) -> Code {
         TaskError::InitNotRunning { .. } | TaskError::NotStarted { .. } | TaskError::Refused(_) => {
             Code::FAILED_PRECONDITION
         }
+        TaskError::Stopping { .. } => Code::UNAVAILABLE,
         TaskError::BadIdentifier { .. } => Code::INVALID_ARGUMENT,
         TaskError::Unsupported { .. } => Code::UNIMPLEMENTED,
         TaskError::Runtime { source: RuntimeError::Deadline { .. }, .. } => Code::DEADLINE_EXCEEDED,

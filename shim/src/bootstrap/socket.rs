@@ -3,18 +3,27 @@
 //! Decides its path, and which of two shims that start at once gets it: the one that binds. A socket
 //! that nobody listens on is left over from a dead shim and is replaced. Must not serve.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
 use sha2::{Digest, Sha256};
 
 /// Where shims' sockets are unless containerd says otherwise.
 const SOCKET_DIR: &str = "/run/containerd/s";
 /// The longest path that a socket address holds, with its terminating zero (unix(7)).
 const PATH_LIMIT: usize = 107;
+
+/// How long a socket may exist before it listens: between two system calls of its maker.
+const BIRTH_LOOKS: u32 = 4;
+const BIRTH_PAUSE: Duration = Duration::from_millis(5);
 
 /// No socket. Every variant names the path.
 #[derive(Debug, thiserror::Error)]
@@ -88,13 +97,11 @@ impl ShimSocket {
             made.map_err(error("make the directory of"))?;
         }
         let listener = match UnixListener::bind(&path) {
-            Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
-                if UnixStream::connect(&path).is_ok() {
-                    return Ok(None);
-                }
-                fs::remove_file(&path).map_err(error("replace"))?;
-                UnixListener::bind(&path).map_err(error("bind"))?
-            }
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse => match replace_dead(&path) {
+                Ok(Some(listener)) => listener,
+                Ok(None) => return Ok(None),
+                Err(source) => return Err(error("replace")(source)),
+            },
             other => other.map_err(error("bind"))?,
         };
         Self::around(listener, path).map(Some)
@@ -129,12 +136,39 @@ impl ShimSocket {
     }
 }
 
-/// Whether nobody listens at `path` any more.
-pub fn is_dead(path: &Path) -> bool {
-    match UnixStream::connect(path) {
-        Ok(_) => false,
-        Err(e) => matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused),
+/// Replaces a socket that nobody listens on; `None` when somebody does. One at a time on this host, for
+/// of two that see the same dead socket the second would remove what the first has just bound.
+fn replace_dead(path: &Path) -> io::Result<Option<UnixListener>> {
+    if !is_dead(path) {
+        return Ok(None);
     }
+    let dir = File::open(path.parent().unwrap_or(Path::new("/")))?;
+    let _one_at_a_time =
+        Flock::lock(dir, FlockArg::LockExclusive).map_err(|(_, errno)| io::Error::from(errno))?;
+    for _ in 0..BIRTH_LOOKS {
+        if !is_dead(path) {
+            return Ok(None);
+        }
+        // It may have been bound a moment ago and not listen yet.
+        std::thread::sleep(BIRTH_PAUSE);
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    match UnixListener::bind(path) {
+        // Somebody else was faster, and is alive.
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+/// Whether nobody listens at `path` any more. Never waits: a shim whose queue is full is alive.
+pub fn is_dead(path: &Path) -> bool {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let connected = socket(AddressFamily::Unix, SockType::Stream, flags, None)
+        .and_then(|fd| connect(fd.as_raw_fd(), &UnixAddr::new(path)?));
+    matches!(connected, Err(Errno::ENOENT | Errno::ECONNREFUSED))
 }
 
 #[cfg(test)]

@@ -30,6 +30,11 @@ impl Runc {
         Self { options, root, reaper }
     }
 
+    /// Whether systemd makes its cgroups.
+    pub fn uses_systemd(&self) -> bool {
+        self.options.systemd_cgroup
+    }
+
     /// Where the runtime keeps its state of a container.
     pub fn state_of(&self, id: &str) -> PathBuf {
         self.root.join(id)

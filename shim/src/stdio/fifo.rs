@@ -7,6 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, PipeWriter};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
 
 use super::uri::Scheme;
 
@@ -26,16 +27,43 @@ impl Target {
     /// What the kernel said.
     pub fn open(name: &str) -> io::Result<Self> {
         let name = Scheme::plain(name);
-        let is_fifo = std::fs::metadata(name)?.file_type().is_fifo();
-        if is_fifo {
-            // For both directions: opening does not wait for a reader, and what is written while
-            // there is none stays in the fifo.
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
-            Ok(Self::Pipe(options.open(name)?.into()))
-        } else {
-            Ok(Self::File(OpenOptions::new().append(true).open(name)?))
+        if !std::fs::metadata(name)?.file_type().is_fifo() {
+            return Self::append_to(OpenOptions::new().append(true), name.as_ref());
         }
+        // For both directions: opening does not wait for a reader, and what is written while there is
+        // none stays in the fifo.
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(libc::O_NONBLOCK);
+        Ok(Self::Pipe(options.open(name)?.into()))
+    }
+
+    /// Opens a log file, made with the folders above it if need be.
+    ///
+    /// # Errors
+    /// What the kernel said; ENXIO for a fifo that nobody reads.
+    pub fn log_file(path: &Path) -> io::Result<Self> {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        Self::append_to(OpenOptions::new().create(true).append(true), path)
+    }
+
+    fn append_to(options: &mut OpenOptions, path: &Path) -> io::Result<Self> {
+        // Not even a fifo that was put in the file's place may keep the event loop waiting.
+        let file = options.custom_flags(libc::O_NONBLOCK).open(path)?;
+        let is_fifo = file.metadata()?.file_type().is_fifo();
+        Ok(if is_fifo { Self::Pipe(file.into()) } else { Self::File(file) })
+    }
+
+    /// The same target once more, for a second stream.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Pipe(fd) => Self::Pipe(fd.try_clone()?),
+            Self::File(file) => Self::File(file.try_clone()?),
+        })
     }
 
     /// A pipe of our own, which something else reads.

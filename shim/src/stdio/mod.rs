@@ -17,7 +17,6 @@ mod pump;
 mod streams;
 mod uri;
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, PipeReader, PipeWriter, Read, pipe};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -175,20 +174,15 @@ pub async fn prepare(spec: &StdioSpec, client: Client<'_>) -> Result<Pending, St
             }
         }
         Scheme::File(path) => {
-            let file = open_log_file(&path).map_err(|source| StdioError::Open {
+            let file = Target::log_file(&path).map_err(|source| StdioError::Open {
                 stream: "stdout",
                 name: spec.stdout.clone(),
                 source,
             })?;
             let copy = file.try_clone().map_err(setup("log file"))?;
-            pending.add_output(
-                &mut child.stdout,
-                Target::File(file),
-                spec.terminal,
-                client.owner,
-            )?;
+            pending.add_output(&mut child.stdout, file, spec.terminal, client.owner)?;
             if !spec.terminal {
-                pending.add_output(&mut child.stderr, Target::File(copy), false, client.owner)?;
+                pending.add_output(&mut child.stderr, copy, false, client.owner)?;
             }
         }
         Scheme::Name => {
@@ -278,11 +272,4 @@ fn give(end: impl AsFd, (uid, gid): (u32, u32)) -> io::Result<()> {
         fchown(end, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
     }
     Ok(())
-}
-
-fn open_log_file(path: &Path) -> io::Result<File> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    OpenOptions::new().create(true).append(true).open(path)
 }

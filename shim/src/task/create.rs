@@ -32,6 +32,7 @@ use crate::cli::is_identifier;
 use crate::mount::{Mount, mount_all, unmount_all};
 use crate::off_loop::off_loop;
 use crate::options::RuntimeOptions;
+use crate::remains;
 use crate::runtime::{CreateSwitches, Launch, OciRuntime, Runc};
 use crate::stdio::{Client, Pending, StdioSpec, prepare};
 
@@ -68,6 +69,7 @@ struct Undo<'a> {
     shim: &'a Shim,
     id: &'a str,
     bundle: &'a Path,
+    cgroups_path: &'a str,
     mounted: Option<PathBuf>,
     /// The runtime, once it has been asked to make something.
     runtime: Option<&'a Runc>,
@@ -107,6 +109,7 @@ impl Shim {
             shim: &self,
             id: &request.id,
             bundle: &request.bundle,
+            cgroups_path: bundle.spec().cgroups_path(),
             mounted: None,
             runtime: None,
         };
@@ -245,24 +248,29 @@ struct Made {
 
 impl Undo<'_> {
     async fn undo(self) {
-        // A runtime that failed by itself has cleaned up; one that was killed has not.
+        let id = self.id;
+        let mut clean = true;
+        let mut left = |error: &dyn std::fmt::Display| {
+            clean = false;
+            warn!(id, %error, "left behind by a failed create");
+        };
         if let Some(runtime) = self.runtime
-            && runtime.has_state(self.id)
-            && let Err(error) = runtime.delete(self.id, true).await
+            && let Err(error) = remains::clear(runtime, id, self.cgroups_path).await
         {
-            warn!(id = self.id, %error, "left behind by a failed create");
+            left(&error);
         }
-        if let Some(rootfs) = self.mounted {
-            let unmounted = off_loop("unmount", move || unmount_all(&rootfs)).await;
-            if let Ok(Err(error)) = unmounted {
-                warn!(id = self.id, %error, "left behind by a failed create");
-            }
+        if let Some(rootfs) = self.mounted
+            && let Ok(Err(error)) = off_loop("unmount", move || unmount_all(&rootfs)).await
+        {
+            left(&error);
         }
-        if let Err(error) = engine::release(self.shim.owner(self.id)) {
-            warn!(id = self.id, %error, "left behind by a failed create");
+        if let Err(error) = engine::release(self.shim.owner(id)) {
+            left(&error);
         }
+        // What could not be undone is for containerd's `delete`, which needs the record.
+        let record = clean.then(|| Record::path(self.bundle));
         let names = [PID_FILE, LOG_FILE].map(|name| self.bundle.join(name));
-        for file in names.into_iter().chain([Record::path(self.bundle)]) {
+        for file in names.into_iter().chain(record) {
             // Absent if the create did not come that far.
             let _ = fs::remove_file(file);
         }

@@ -44,6 +44,12 @@ pub enum TaskError {
         /// Exec id.
         exec: String,
     },
+    /// The shim has agreed to end.
+    #[error("cannot create container {id:?}: the shim is shutting down; start a new one")]
+    Stopping {
+        /// Container id.
+        id: String,
+    },
     /// An id that would be a path.
     #[error("{id:?} is not a valid identifier: it must be a plain name")]
     BadIdentifier {

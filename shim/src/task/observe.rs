@@ -1,5 +1,6 @@
 //! State, Pids, Stats, Wait, CloseIO, ResizePty: what reads or touches stdio only, and waits for no turn.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
@@ -60,8 +61,13 @@ impl Shim {
         let failed = |source| TaskError::Cgroup { id: id.to_owned(), source };
         let cgroup =
             container.cgroup.get().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
-        let mut pids = cgroup.processes().map_err(failed)?;
-        if pids.is_empty() && container.init.exit().is_some() {
+        let ended = container.init.exit().is_some();
+        let mut pids = match cgroup.processes() {
+            // systemd removes a scope with its last process.
+            Err(error) if ended && error.kind() == std::io::ErrorKind::NotFound => BTreeSet::new(),
+            other => other.map_err(failed)?,
+        };
+        if pids.is_empty() && ended {
             pids.insert(container.init.pid().cast_unsigned());
         }
         let execs = container.execs();

@@ -28,9 +28,17 @@ pub struct Shim {
     pub events: Events,
     /// Collects every child.
     pub reaper: Reaper,
-    containers: Mutex<HashMap<String, Slot>>,
+    containers: Mutex<Containers>,
     hierarchies: OnceLock<Hierarchies>,
     stop: Notify,
+}
+
+/// The containers, and whether there may be more.
+#[derive(Default)]
+struct Containers {
+    slots: HashMap<String, Slot>,
+    /// Set by the shutdown that found none: from then on there must never be one.
+    stopping: bool,
 }
 
 enum Slot {
@@ -66,20 +74,23 @@ impl Shim {
         }
     }
 
-    fn containers(&self) -> MutexGuard<'_, HashMap<String, Slot>> {
+    fn containers(&self) -> MutexGuard<'_, Containers> {
         self.containers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reserves an id.
     ///
     /// # Errors
-    /// [`TaskError::ContainerExists`]
+    /// [`TaskError::ContainerExists`]; [`TaskError::Stopping`] once the shim has agreed to end.
     pub fn reserve(self: &Arc<Self>, id: &str) -> Result<Reservation, TaskError> {
         let mut containers = self.containers();
-        if containers.contains_key(id) {
+        if containers.stopping {
+            return Err(TaskError::Stopping { id: id.to_owned() });
+        }
+        if containers.slots.contains_key(id) {
             return Err(TaskError::ContainerExists { id: id.to_owned() });
         }
-        containers.insert(id.to_owned(), Slot::Creating);
+        containers.slots.insert(id.to_owned(), Slot::Creating);
         Ok(Reservation { shim: Arc::clone(self), id: id.to_owned() })
     }
 
@@ -88,7 +99,7 @@ impl Shim {
     /// # Errors
     /// [`TaskError::NoSuchContainer`]
     pub fn container(&self, id: &str) -> Result<Arc<Container>, TaskError> {
-        match self.containers().get(id) {
+        match self.containers().slots.get(id) {
             Some(Slot::Ready(container)) => Ok(Arc::clone(container)),
             _ => Err(TaskError::NoSuchContainer { id: id.to_owned() }),
         }
@@ -96,7 +107,7 @@ impl Shim {
 
     /// Forgets a container that is gone.
     pub fn forget(&self, id: &str) {
-        self.containers().remove(id);
+        self.containers().slots.remove(id);
     }
 
     /// The host's cgroup hierarchies, read at the first call.
@@ -113,8 +124,10 @@ impl Shim {
 
     /// Asks the shim to end, which it does unless it has containers. Says whether it will.
     pub fn shutdown(&self) -> bool {
-        let idle = self.containers().is_empty();
+        let mut containers = self.containers();
+        let idle = containers.slots.is_empty();
         if idle {
+            containers.stopping = true;
             self.stop.notify_one();
         }
         idle
@@ -128,7 +141,7 @@ impl Shim {
     /// The state of everything, a line per container, for the log.
     pub fn describe(&self) -> String {
         let mut text = format!("group {} in namespace {}", self.group, self.namespace);
-        for (id, slot) in &*self.containers() {
+        for (id, slot) in &self.containers().slots {
             // Writing to a String cannot fail.
             let _ = match slot {
                 Slot::Creating => write!(text, "; container {id}: being created"),
@@ -159,15 +172,15 @@ impl Shim {
 impl Reservation {
     /// Puts the container in its place.
     pub fn fill(self, container: Arc<Container>) {
-        self.shim.containers().insert(self.id.clone(), Slot::Ready(container));
+        self.shim.containers().slots.insert(self.id.clone(), Slot::Ready(container));
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
         let mut containers = self.shim.containers();
-        if matches!(containers.get(&self.id), Some(Slot::Creating)) {
-            containers.remove(&self.id);
+        if matches!(containers.slots.get(&self.id), Some(Slot::Creating)) {
+            containers.slots.remove(&self.id);
         }
     }
 }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use containerd_shim_protos::events::task::{TaskExecStarted, TaskStart};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::container::{Container, Exec};
 use super::create::read_pid;
@@ -77,10 +79,9 @@ impl Shim {
         }
         let expectation = self.reaper.expect();
         let launched = self.launch_exec(container, exec, patience).await.and_then(|pid| {
-            let claimed = expectation.claim(pid).map_err(|source| TaskError::Watch {
-                name: exec.process.name.clone(),
-                pid,
-                source,
+            let claimed = expectation.claim(pid).map_err(|source| {
+                end_unwatched(pid);
+                TaskError::Watch { name: exec.process.name.clone(), pid, source }
             })?;
             Ok((pid, claimed))
         });
@@ -142,9 +143,16 @@ impl Shim {
             source: source.or_words(|| stdio.said()),
         })?;
         let pid = read_pid(&container.bundle.join(&files.pid))?;
-        exec.process.set_streams(stdio.start()?);
+        let streams = stdio.start().inspect_err(|_| end_unwatched(pid))?;
+        exec.process.set_streams(streams);
         Ok(pid)
     }
+}
+
+/// Ends a process that runs and cannot be watched: nobody would ever hear of it again.
+fn end_unwatched(pid: i32) {
+    // A child that nobody has reaped yet, so the number is its own; ESRCH if it has just ended.
+    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
 }
 
 /// The files of one launch, in the bundle. They are used again by later launches, since making and

@@ -1,0 +1,33 @@
+//! What is left of a container whose OCI runtime was killed, hung or failed half-way.
+//!
+//! Decides the order: first the runtime is asked, then its cgroup is emptied, then it is asked again, and
+//! only what it cannot read itself is removed for it. Must only be called for a container that is to be
+//! gone.
+
+use std::fs;
+
+use crate::cgroup::sweep;
+use crate::runtime::{OciRuntime, Runc, RuntimeError};
+
+/// Clears what `runtime` and the kernel still know of the container `id`.
+///
+/// # Errors
+/// The runtime's, when its state could not be removed either.
+pub async fn clear(runtime: &Runc, id: &str, cgroups_path: &str) -> Result<(), RuntimeError> {
+    let mut result = Ok(());
+    if runtime.has_state(id) {
+        result = runtime.delete(id, true).await;
+    }
+    // A runtime that was killed early has a cgroup and no state, or none that it can read. systemd
+    // removes its scopes by itself once they are empty.
+    if !runtime.uses_systemd() {
+        sweep(cgroups_path, id).await;
+    }
+    if result.is_err() || runtime.has_state(id) {
+        result = runtime.delete(id, true).await;
+        if result.is_err() && fs::remove_dir_all(runtime.state_of(id)).is_ok() {
+            result = Ok(());
+        }
+    }
+    result
+}
