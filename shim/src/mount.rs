@@ -123,6 +123,19 @@ fn unmount_below(rootfs: &Path) -> Result<(), MountError> {
     Ok(())
 }
 
+/// What a mount does not take in the same call: a bind mount no other flags, and no mount a change of
+/// propagation.
+fn finish(target: &Path, flags: MsFlags, propagation: MsFlags) -> nix::Result<()> {
+    if flags.contains(MsFlags::MS_BIND | MsFlags::MS_RDONLY) {
+        let again = flags | MsFlags::MS_REMOUNT;
+        mount(None::<&str>, target, None::<&str>, again, None::<&str>)?;
+    }
+    if !propagation.is_empty() {
+        mount(None::<&str>, target, None::<&str>, propagation, None::<&str>)?;
+    }
+    Ok(())
+}
+
 fn unmount_one(path: &Path) -> nix::Result<()> {
     let flags = MntFlags::UMOUNT_NOFOLLOW;
     umount2(path, flags).or_else(|_| umount2(path, flags | MntFlags::MNT_DETACH))
@@ -175,16 +188,12 @@ impl Mount {
             let (parent, short) = shorten(&data).ok_or(Errno::E2BIG).map_err(failed)?;
             in_directory(&parent, || do_mount(&short)).map_err(failed)?;
         }
-        // A bind mount takes no other flags at first; neither does a change of propagation.
-        if flags.contains(MsFlags::MS_BIND | MsFlags::MS_RDONLY) {
-            let again = flags | MsFlags::MS_REMOUNT;
-            mount(None::<&str>, &target, None::<&str>, again, None::<&str>).map_err(failed)?;
-        }
-        if !propagation.is_empty() {
-            mount(None::<&str>, &target, None::<&str>, propagation, None::<&str>)
-                .map_err(failed)?;
-        }
-        Ok(())
+        let finished = finish(&target, flags, propagation);
+        finished.map_err(|errno| {
+            // The first error is the one that explains.
+            let _ = unmount_one(&target);
+            failed(errno)
+        })
     }
 
     /// The mount point. A target of its own may not leave the root filesystem: its path is containerd's,

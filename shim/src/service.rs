@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use containerd_shim_protos::api::{
@@ -223,15 +223,15 @@ impl Task for TaskService {
     }
 }
 
-/// How long an operation may take for its caller still to hear why it failed: a little less than the
-/// caller waits.
-fn patience(context: &TtrpcContext) -> Option<Duration> {
+/// Until when an operation must have ended for its caller still to hear why it failed: a little before
+/// the caller gives up.
+fn patience(context: &TtrpcContext) -> Option<Instant> {
     let waits = u64::try_from(context.timeout_nano).ok().filter(|nanos| *nanos > 0)?;
     let waits = Duration::from_nanos(waits);
-    Some(waits - (waits / 10).min(Duration::from_secs(1)))
+    Some(Instant::now() + waits - (waits / 10).min(Duration::from_secs(1)))
 }
 
-fn create_request(r: CreateTaskRequest, patience: Option<Duration>) -> CreateRequest {
+fn create_request(r: CreateTaskRequest, patience: Option<Instant>) -> CreateRequest {
     let rootfs = r.rootfs.iter().map(|m| Mount {
         kind: m.type_.clone(),
         source: m.source.clone(),

@@ -109,8 +109,11 @@ fn collect_processes(dir: &Path, found: &mut BTreeSet<u32>) -> io::Result<()> {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             match collect_processes(&entry.path(), found) {
-                // A child cgroup may go while it is being read.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // A child cgroup may go while it is being read; a threaded one (v2) lists threads only,
+                // and their processes are listed above it.
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound
+                        || error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
                 other => other?,
             }
         }

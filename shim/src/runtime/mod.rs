@@ -8,7 +8,7 @@ mod runc;
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::Instant;
 
 use async_trait::async_trait;
 
@@ -40,8 +40,8 @@ pub struct Launch<'a> {
     pub console_socket: Option<&'a str>,
     /// The process's stdio.
     pub stdio: ChildStdio,
-    /// How long the caller waits, where it says; the configured deadline counts otherwise.
-    pub patience: Option<Duration>,
+    /// Until when the caller waits, where it says; the configured deadline counts, too.
+    pub patience: Option<Instant>,
 }
 
 /// Switches of create.
@@ -65,7 +65,7 @@ pub trait OciRuntime: Send + Sync {
         switches: CreateSwitches,
     ) -> Result<(), RuntimeError>;
     /// `start`: the created container's first process is let go.
-    async fn start(&self, id: &str, patience: Option<Duration>) -> Result<(), RuntimeError>;
+    async fn start(&self, id: &str, patience: Option<Instant>) -> Result<(), RuntimeError>;
     /// `exec`: one more process, from the process spec in `process` (a path).
     async fn exec(
         &self,

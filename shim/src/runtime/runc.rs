@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{Seek, Write};
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -57,9 +57,10 @@ impl Runc {
         command
     }
 
-    fn launch_deadline(&self, patience: Option<Duration>) -> Duration {
+    fn launch_deadline(&self, patience: Option<Instant>) -> Duration {
         let configured = self.options.launch_deadline;
-        patience.map_or(configured, |patience| patience.min(configured))
+        let left = |until: Instant| until.saturating_duration_since(Instant::now());
+        patience.map_or(configured, |until| left(until).min(configured))
     }
 
     /// A call that launches nothing and runs no hooks: the verb, its flags, the container, what follows.
@@ -133,7 +134,7 @@ impl OciRuntime for Runc {
         .await
     }
 
-    async fn start(&self, id: &str, patience: Option<Duration>) -> Result<(), RuntimeError> {
+    async fn start(&self, id: &str, patience: Option<Instant>) -> Result<(), RuntimeError> {
         // It runs hooks, and so may take as long as a create.
         let mut command = self.command();
         command.args(["start", id]);

@@ -72,15 +72,29 @@ impl Target {
     }
 }
 
-/// Opens an input fifo: an end to read from, and one that keeps it from ending.
-///
-/// # Errors
-/// What the kernel said.
-pub fn open_input(name: &str) -> io::Result<(OwnedFd, OwnedFd)> {
-    let name = Scheme::plain(name);
-    let mut options = OpenOptions::new();
-    let reader = options.read(true).custom_flags(libc::O_NONBLOCK).open(name)?;
-    let mut options = OpenOptions::new();
-    let holder = options.write(true).custom_flags(libc::O_NONBLOCK).open(name)?;
-    Ok((reader.into(), holder.into()))
+/// Where input comes from.
+#[derive(Debug)]
+pub enum Source {
+    /// A fifo: an end to read from, and one that keeps it from ending.
+    Fifo(OwnedFd, OwnedFd),
+    /// Anything else, which the container may have as it is.
+    File(File),
+}
+
+impl Source {
+    /// Opens what is under `name`.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn open(name: &str) -> io::Result<Self> {
+        let name = Scheme::plain(name);
+        let mut options = OpenOptions::new();
+        let reader = options.read(true).custom_flags(libc::O_NONBLOCK).open(name)?;
+        if !reader.metadata()?.file_type().is_fifo() {
+            return Ok(Self::File(reader));
+        }
+        let mut options = OpenOptions::new();
+        let holder = options.write(true).custom_flags(libc::O_NONBLOCK).open(name)?;
+        Ok(Self::Fifo(reader.into(), holder.into()))
+    }
 }

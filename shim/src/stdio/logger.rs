@@ -30,7 +30,8 @@ const TERM_GRACE: Duration = Duration::from_secs(12);
 /// A running logger.
 #[derive(Debug)]
 pub struct Logger {
-    process: Spawned,
+    /// `None` once it has been taken care of.
+    process: Option<Spawned>,
 }
 
 impl Logger {
@@ -62,39 +63,48 @@ impl Logger {
         let process = client.reaper.spawn(&mut command);
         drop((inherited, out_r, err_r, ready_w));
         let process = process.map_err(|e| failed(format!("cannot be started: {e}")))?;
-        let logger = Self { process };
+        let logger = Self { process: Some(process) };
         match tokio::time::timeout(READY_TIMEOUT, ready(ready_r)).await {
             Ok(Ok(())) => Ok((logger, out_w, err_w)),
-            Ok(Err(error)) => {
-                logger.signal(Signal::SIGKILL);
-                Err(failed(format!("cannot be awaited: {error}")))
-            }
-            Err(_) => {
-                logger.signal(Signal::SIGKILL);
-                Err(failed(format!("was not ready within {READY_TIMEOUT:?}")))
-            }
+            Ok(Err(error)) => Err(failed(format!("cannot be awaited: {error}"))),
+            Err(_) => Err(failed(format!("was not ready within {READY_TIMEOUT:?}"))),
         }
     }
 
     /// Ends the logger after its input has ended: waits, asks, and in the background insists.
     pub async fn end(mut self) {
-        if tokio::time::timeout(END_GRACE, &mut self.process.exit).await.is_ok() {
-            return;
+        if let Some(mut process) = self.process.take()
+            && tokio::time::timeout(END_GRACE, &mut process.exit).await.is_err()
+        {
+            insist(process);
         }
-        self.signal(Signal::SIGTERM);
-        tokio::spawn(async move {
-            if tokio::time::timeout(TERM_GRACE, &mut self.process.exit).await.is_err() {
-                warn!(pid = self.process.pid, "logging binary does not end and is killed");
-                self.signal(Signal::SIGKILL);
-            }
-        });
     }
+}
 
-    fn signal(&self, signal: Signal) {
-        // Unreaped while `exit` is pending, so the number is still its own; ESRCH cannot hurt.
-        if self.process.exit.is_empty() {
-            let _ = kill(Pid::from_raw(self.process.pid), signal);
+/// A logger whose container came to nothing has nothing to wait for.
+impl Drop for Logger {
+    fn drop(&mut self) {
+        if let Some(process) = self.process.take() {
+            insist(process);
         }
+    }
+}
+
+/// Asks a logger to end, and in the background kills it if it does not.
+fn insist(mut process: Spawned) {
+    signal(&process, Signal::SIGTERM);
+    tokio::spawn(async move {
+        if tokio::time::timeout(TERM_GRACE, &mut process.exit).await.is_err() {
+            warn!(pid = process.pid, "logging binary does not end and is killed");
+            signal(&process, Signal::SIGKILL);
+        }
+    });
+}
+
+fn signal(process: &Spawned, signal: Signal) {
+    // Unreaped while `exit` is pending, so the number is still its own; ESRCH cannot hurt.
+    if process.exit.is_empty() {
+        let _ = kill(Pid::from_raw(process.pid), signal);
     }
 }
 

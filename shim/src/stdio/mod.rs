@@ -29,7 +29,7 @@ use crate::runtime::ChildStdio;
 
 use console::ConsoleSocket;
 use copy::set_nonblocking;
-use fifo::Target;
+use fifo::{Source, Target};
 use logger::Logger;
 pub use streams::Streams;
 use uri::Scheme;
@@ -147,17 +147,24 @@ pub async fn prepare(spec: &StdioSpec, client: Client<'_>) -> Result<Pending, St
         );
     }
     if !spec.stdin.is_empty() {
-        let (reader, holder) = fifo::open_input(&spec.stdin).map_err(|source| {
-            StdioError::Open { stream: "stdin", name: spec.stdin.clone(), source }
+        let source = Source::open(&spec.stdin).map_err(|source| StdioError::Open {
+            stream: "stdin",
+            name: spec.stdin.clone(),
+            source,
         })?;
-        let mut input = Input { reader, holder, pipe: None };
-        if !spec.terminal {
-            let (ours, theirs) = pipe().map_err(setup("stdin pipe"))?;
-            give(&ours, client.owner).map_err(setup("stdin pipe"))?;
-            child.stdin = ours.into();
-            input.pipe = Some(theirs);
+        match source {
+            Source::File(file) => child.stdin = file.into(),
+            Source::Fifo(reader, holder) => {
+                let mut input = Input { reader, holder, pipe: None };
+                if !spec.terminal {
+                    let (ours, theirs) = pipe().map_err(setup("stdin pipe"))?;
+                    give(&ours, client.owner).map_err(setup("stdin pipe"))?;
+                    child.stdin = ours.into();
+                    input.pipe = Some(theirs);
+                }
+                pending.input = Some(input);
+            }
         }
-        pending.input = Some(input);
     }
     match Scheme::of(&spec.stdout) {
         Scheme::Unknown => return Err(StdioError::UnknownScheme(spec.stdout.clone())),

@@ -120,7 +120,9 @@ impl Pump {
         let (sender, drained) = oneshot::channel::<()>();
         let copy = move || {
             if let Err(error) = io::copy(&mut pipe, &mut file) {
-                warn!(%error, "cannot write a container's log file");
+                warn!(%error, "cannot write a container's log file; its output is discarded");
+                // A container must not be ended by a full disk that is not its own.
+                let _ = io::copy(&mut pipe, &mut io::sink());
             }
             drop(sender);
         };

@@ -1,6 +1,6 @@
 //! Connected stdio of a running process.
 //!
-//! Decides how long output may keep a delete waiting. Must not know containers.
+//! Decides what is moved from where to where, and in which order it ends. Must not know containers.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,9 +16,6 @@ use super::copy::register;
 use super::logger::Logger;
 use super::pump::Pump;
 use super::{Pending, StdioError};
-
-/// How long a delete waits for output that somebody still holds back (containerd's own shim: 10 s).
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Everything that moves for one process.
 #[derive(Debug, Default)]
@@ -77,8 +74,8 @@ impl Streams {
         }
     }
 
-    /// Drains what the ended process has written, within bounds, and closes everything.
-    pub async fn finish(mut self) {
+    /// Drains what the ended process has written, for at most `limit`, and closes everything.
+    pub async fn finish(mut self, limit: Duration) {
         drop(self.input.take());
         // A process that outlives the container's may hold the other side of a terminal.
         drop(self.terminal.take());
@@ -87,8 +84,8 @@ impl Streams {
                 output.drained().await;
             }
         };
-        if tokio::time::timeout(DRAIN_TIMEOUT, drain).await.is_err() {
-            warn!("output is still held back after {DRAIN_TIMEOUT:?} and is cut off");
+        if tokio::time::timeout(limit, drain).await.is_err() {
+            warn!("output is still held back after {limit:?} and is cut off");
         }
         drop(self.outputs);
         if let Some(logger) = self.logger {

@@ -12,7 +12,7 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use containerd_shim_protos::events::task::{TaskCreate, TaskIO};
 use containerd_shim_protos::protobuf::MessageField;
@@ -60,8 +60,8 @@ pub struct CreateRequest {
     pub checkpoint: String,
     /// Runtime options.
     pub options: Option<Any>,
-    /// How long containerd waits for the answer, if it says.
-    pub patience: Option<Duration>,
+    /// Until when containerd waits for the answer, if it says.
+    pub patience: Option<Instant>,
 }
 
 /// What has been made so far, to be undone if the rest fails.

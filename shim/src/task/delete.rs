@@ -3,6 +3,7 @@
 //! Decides that a running process is never deleted: containerd asks for that when it takes a live
 //! container for a leaked one, and the refusal is all that protects it.
 
+use std::fs;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,12 +15,17 @@ use super::container::Container;
 use super::error::TaskError;
 use super::lifecycle::{Phase, Verb};
 use super::process::Process;
+use super::record::Record;
 use super::shim::Shim;
 use crate::mount::unmount_all;
 use crate::off_loop::off_loop;
 use crate::process::Exit;
 use crate::time::timestamp;
 
+/// How long output that somebody still holds back keeps a delete waiting: of a container, and of an exec,
+/// whose output a process that it left behind may hold for ever (containerd's own shim: the same).
+const INIT_DRAIN: Duration = Duration::from_secs(10);
+const EXEC_DRAIN: Duration = Duration::from_secs(2);
 /// The exit status of what never ran.
 pub(super) const NEVER_RAN: u32 = 255;
 /// How long the init of a container that was never started may take to be gone once killed.
@@ -50,7 +56,7 @@ impl Shim {
 
     async fn delete_container(&self, container: &Container) -> Result<Deleted, TaskError> {
         let turn = container.init.turn(Verb::Delete).await?;
-        end_streams(&container.init).await;
+        // Before the streams: what was never started still holds them, and a refusal must not cut them.
         match container.runtime.delete(&container.id, false).await {
             Ok(()) => {}
             // Deleted behind our back: there is less to do.
@@ -64,6 +70,7 @@ impl Shim {
         {
             warn!(id = container.id, "the init of a deleted container has not ended");
         }
+        end_streams(&container.init, INIT_DRAIN).await;
         if let Some(rootfs) = container.rootfs.clone() {
             let path = rootfs.clone();
             off_loop("unmount", move || unmount_all(&rootfs))
@@ -71,6 +78,8 @@ impl Shim {
                 .map_err(|source| TaskError::File { action: "unmount", path, source })??;
         }
         engine::release(self.owner(&container.id))?;
+        // Nothing is left to clean: containerd's `delete`, which comes next, shall find nothing to do.
+        let _ = fs::remove_file(Record::path(&container.bundle));
         let deleted = Deleted { pid: container.init.pid(), exit: container.init.exit() };
         self.forget(&container.id);
         for exec in container.execs().values() {
@@ -97,7 +106,7 @@ impl Shim {
 async fn delete_exec(container: &Container, exec: &str) -> Result<Deleted, TaskError> {
     let exec = container.exec(exec)?;
     let turn = exec.process.turn(Verb::Delete).await?;
-    end_streams(&exec.process).await;
+    end_streams(&exec.process, EXEC_DRAIN).await;
     container.execs().remove(&exec.id);
     answer_waiters(&exec.process);
     turn.succeed();
@@ -111,8 +120,8 @@ fn answer_waiters(process: &Process) {
     }
 }
 
-async fn end_streams(process: &Process) {
+async fn end_streams(process: &Process, drain: Duration) {
     if let Some(streams) = process.take_streams() {
-        streams.finish().await;
+        streams.finish(drain).await;
     }
 }

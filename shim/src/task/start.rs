@@ -7,7 +7,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use containerd_shim_protos::events::task::{TaskExecStarted, TaskStart};
 use nix::sys::signal::{Signal, kill};
@@ -33,7 +33,7 @@ impl Shim {
         self: Arc<Self>,
         id: &str,
         exec: &str,
-        patience: Option<Duration>,
+        patience: Option<Instant>,
     ) -> Result<i32, TaskError> {
         let container = self.container(id)?;
         if exec.is_empty() {
@@ -47,7 +47,7 @@ impl Shim {
     async fn start_init(
         &self,
         container: &Container,
-        patience: Option<Duration>,
+        patience: Option<Instant>,
     ) -> Result<i32, TaskError> {
         let turn = container.init.turn(Verb::Start).await?;
         container
@@ -69,7 +69,7 @@ impl Shim {
         self: &Arc<Self>,
         container: &Arc<Container>,
         exec: &Arc<Exec>,
-        patience: Option<Duration>,
+        patience: Option<Instant>,
     ) -> Result<i32, TaskError> {
         let turn = exec.process.turn(Verb::Start).await?;
         // Counted before the init is looked at: an init that ends now waits for this exec's end.
@@ -114,7 +114,7 @@ impl Shim {
         &self,
         container: &Container,
         exec: &Exec,
-        patience: Option<Duration>,
+        patience: Option<Instant>,
     ) -> Result<i32, TaskError> {
         let files = LaunchFiles::take(container);
         let client = Client {
