@@ -22,8 +22,10 @@ use crate::task::{self, Task};
 pub enum Dialect {
     /// 1.6: TTRPC_ADDRESS, options on stdin.
     V1_6,
-    /// 1.7 to 2.2: MAX_SHIM_VERSION, GRPC_ADDRESS, NAMESPACE too.
+    /// 1.7: MAX_SHIM_VERSION (2), GRPC_ADDRESS, NAMESPACE too.
     V1_7,
+    /// 2.0 to 2.2: MAX_SHIM_VERSION is 3.
+    V2_0,
     /// 2.3: BootstrapParams on stdin instead of bare options.
     V2_3,
 }

@@ -5,10 +5,16 @@ use std::process::ExitCode;
 
 use integration_tests::suite::Suite;
 
+#[path = "direct/boundaries.rs"]
+mod boundaries;
 #[path = "direct/bundles.rs"]
 mod bundles;
+#[path = "direct/by_hand.rs"]
+mod by_hand;
 #[path = "direct/churn.rs"]
 mod churn;
+#[path = "direct/configured.rs"]
+mod configured;
 #[path = "direct/deaths.rs"]
 mod deaths;
 #[path = "direct/execs.rs"]
@@ -52,7 +58,10 @@ fn main() -> ExitCode {
     processes::register(&mut suite);
     resources::register(&mut suite);
     bundles::register(&mut suite);
+    boundaries::register(&mut suite);
     starts::register(&mut suite);
+    configured::register(&mut suite);
+    by_hand::register(&mut suite);
     options::register(&mut suite);
     faults::register(&mut suite);
     deaths::register(&mut suite);

@@ -1,6 +1,6 @@
 //! containerd-shim-berth-v2: containerd's door to Berth.
 //!
-//! Decides which of its commands runs, and what an error of one looks like: one line on standard error,
+//! Decides which of its commands runs, and what an error of one looks like: its words on standard error,
 //! and exit status 1. No GPU logic here or below: that is behind the engine's four functions.
 
 mod bootstrap;

@@ -287,28 +287,3 @@ pub struct ExecSyncResponse {
     #[prost(int32, tag = "3")]
     pub exit_code: i32,
 }
-
-#[derive(Clone, PartialEq, Message)]
-pub struct ExecRequest {
-    #[prost(string, tag = "1")]
-    pub container_id: String,
-    #[prost(string, repeated, tag = "2")]
-    pub cmd: Vec<String>,
-    #[prost(bool, tag = "5")]
-    pub stdout: bool,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub struct AttachRequest {
-    #[prost(string, tag = "1")]
-    pub container_id: String,
-    #[prost(bool, tag = "4")]
-    pub stdout: bool,
-}
-
-/// The answer to Exec and Attach: where to stream.
-#[derive(Clone, PartialEq, Message)]
-pub struct Url {
-    #[prost(string, tag = "1")]
-    pub url: String,
-}

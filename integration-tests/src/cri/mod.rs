@@ -7,6 +7,7 @@
 pub mod messages;
 pub mod pod;
 pub mod statistics;
+pub mod streaming;
 
 use std::path::Path;
 
@@ -23,12 +24,13 @@ use tonic_prost::ProstCodec;
 use crate::deadline::STUCK;
 use crate::{images, wait};
 use messages::{
-    AttachRequest, ContainerStatus, ContainerStatusResponse, CreateContainerRequest, Empty,
-    ExecRequest, ExecSyncRequest, ExecSyncResponse, Id, ImageSpec, ImageStatusRequest,
-    ImageStatusResponse, LinuxContainerResources, PodSandboxStatusResponse, RunPodSandboxRequest,
-    StatusResponse, StopContainerRequest, UpdateContainerResourcesRequest, Url,
+    ContainerStatus, ContainerStatusResponse, CreateContainerRequest, Empty, ExecSyncRequest,
+    ExecSyncResponse, Id, ImageSpec, ImageStatusRequest, ImageStatusResponse,
+    LinuxContainerResources, PodSandboxStatusResponse, RunPodSandboxRequest, StatusResponse,
+    StopContainerRequest, UpdateContainerResourcesRequest,
 };
 use statistics::ContainerStatsResponse;
+use streaming::{AttachRequest, ExecRequest, Url};
 
 /// A connection to containerd's CRI plugin, for callers that block. It dials again by itself after
 /// a restart.
@@ -174,15 +176,12 @@ impl Cri {
     }
 
     /// Where a command's streams can be had.
-    pub fn exec(&self, id: &str, cmd: &[&str]) -> Result<String, Status> {
-        let cmd = cmd.iter().map(|word| (*word).to_owned()).collect();
-        let request = ExecRequest { container_id: id.to_owned(), cmd, stdout: true };
+    pub fn exec(&self, request: ExecRequest) -> Result<String, Status> {
         self.call::<_, Url>("/runtime.v1.RuntimeService/Exec", request).map(|answer| answer.url)
     }
 
     /// Where a container's streams can be had.
-    pub fn attach(&self, id: &str) -> Result<String, Status> {
-        let request = AttachRequest { container_id: id.to_owned(), stdout: true };
+    pub fn attach(&self, request: AttachRequest) -> Result<String, Status> {
         self.call::<_, Url>("/runtime.v1.RuntimeService/Attach", request).map(|answer| answer.url)
     }
 

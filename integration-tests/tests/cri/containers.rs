@@ -47,18 +47,6 @@ pub fn a_command_that_takes_too_long_is_ended(stage: &Stage) -> Result<()> {
     pod.remove(&[&id])
 }
 
-pub fn streaming_urls_are_offered(stage: &Stage) -> Result<()> {
-    let containerd = stage.containerd()?;
-    let cri = Cri::connect(&containerd.socket())?;
-    let pod = Pod::start(&containerd, &cri, "berth", |_| ())?;
-    let id = pod.run("main", &SLEEP)?;
-    let url = cri.exec(&id, &["true"])?;
-    ensure!(url.starts_with("http://127.0.0.1:") && url.contains("/exec/"), "{url}");
-    let url = cri.attach(&id)?;
-    ensure!(url.starts_with("http://127.0.0.1:") && url.contains("/attach/"), "{url}");
-    pod.remove(&[&id])
-}
-
 pub fn logs_are_complete_and_in_order(stage: &Stage) -> Result<()> {
     let containerd = stage.containerd()?;
     let cri = Cri::connect(&containerd.socket())?;

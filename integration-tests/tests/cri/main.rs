@@ -5,6 +5,7 @@ mod containers;
 mod failing;
 mod pods;
 mod restarts;
+mod streams;
 
 use std::process::ExitCode;
 
@@ -24,7 +25,10 @@ fn main() -> ExitCode {
             scene!(smoke pods::a_removed_pod_leaves_nothing_of_running_containers),
             scene!(smoke containers::commands_run_to_their_end_in_a_container),
             scene!(containers::a_command_that_takes_too_long_is_ended),
-            scene!(containers::streaming_urls_are_offered),
+            scene!(smoke streams::an_execs_streams_and_exit_code_come_over_websocket),
+            scene!(smoke streams::an_exec_reads_what_is_streamed_to_it),
+            scene!(smoke streams::a_terminal_is_attached_to_again_after_a_detach),
+            scene!(streams::pipes_are_attached_to_again_after_a_detach),
             scene!(smoke containers::logs_are_complete_and_in_order),
             scene!(smoke containers::what_a_container_writes_before_it_ends_is_logged).since(
                 (1, 7),

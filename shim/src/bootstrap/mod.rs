@@ -144,6 +144,8 @@ pub fn start(cli: &Cli) -> Result<Started, StartError> {
 pub fn by_hand(cli: &Cli) -> Result<Inheritance, StartError> {
     let bundle = std::env::current_dir()
         .map_err(|source| StartError::Process { action: "find the bundle".into(), source })?;
+    // Before the socket, which a bad configuration must not leave behind.
+    let config = Config::load()?;
     let group = Bundle::load(&bundle).map_or_else(|_| cli.id.clone(), |b| group_of(&b, &cli.id));
     let place = match &cli.socket {
         Some(path) => path.clone(),
@@ -155,7 +157,7 @@ pub fn by_hand(cli: &Cli) -> Result<Inheritance, StartError> {
         source: io::ErrorKind::AddrInUse.into(),
     })?;
     let events_address = std::env::var("TTRPC_ADDRESS").unwrap_or_default();
-    Ok(Inheritance { socket, config: Config::load()?, events_address, group, bundle })
+    Ok(Inheritance { socket, config, events_address, group, bundle })
 }
 
 /// Gives the new shim its place among the host's processes.
