@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 
 use crate::bootstrap::is_dead;
 use crate::cli::Cli;
-use crate::config::{Config, Dialect};
+use crate::config::{Dialect, RuntimeSection};
 use crate::mount::unmount_all;
 use crate::options::RuntimeOptions;
 use crate::process::{Exit, Reaper};
@@ -73,20 +73,14 @@ async fn clean(cli: &Cli, id: &str, bundle: &Path, record: Option<&Record>, reap
 }
 
 fn runtime_of(record: &Record, namespace: &str, reaper: &Reaper) -> Runc {
-    let config = Config::default();
-    // No options go into this: the record has what counts.
-    let options = RuntimeOptions::resolve(&config, None).map(|defaults| RuntimeOptions {
+    let options = RuntimeOptions {
         binary: record.runtime.clone(),
         root: record.root.clone(),
         systemd_cgroup: record.systemd_cgroup,
         control_deadline: RUNTIME_DEADLINE,
-        ..defaults
-    });
-    match options {
-        Ok(options) => Runc::new(options, namespace, reaper.clone()),
-        // Resolving nothing cannot fail.
-        Err(_) => unreachable!("no options were given"),
-    }
+        ..RuntimeOptions::from_section(&RuntimeSection::default())
+    };
+    Runc::new(options, namespace, reaper.clone())
 }
 
 /// With a version 3 reply, containerd calls `delete` for the sandbox alone: its members are cleaned

@@ -161,7 +161,8 @@ impl RuntimeOptions {
         }
     }
 
-    fn from_section(section: &RuntimeSection) -> Self {
+    /// What the configuration's section says by itself; the binary is not looked up.
+    pub fn from_section(section: &RuntimeSection) -> Self {
         Self {
             binary: section.binary.clone(),
             root: section.root.clone(),

@@ -6,6 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use containerd_shim_protos::api::Status;
+use integration_tests::bundle::Bundle;
 use integration_tests::deadline::{Process, eventually, within};
 use integration_tests::lab::{Lab, Launch};
 use integration_tests::machine;
@@ -22,6 +24,7 @@ pub fn register(suite: &mut Suite) {
         "boundaries",
         [
             a_cgroup_of_another_name_is_never_swept,
+            a_create_of_another_shims_container_spares_it,
             a_create_after_the_shutdown_is_refused,
             a_hanging_hook_leaves_no_cgroup,
             a_created_container_is_deleted_without_waiting_for_its_output,
@@ -56,6 +59,21 @@ async fn a_cgroup_of_another_name_is_never_swept(lab: &Lab) -> Result<()> {
     ensure!(survived, "a stranger was killed");
     c.delete().await.ok();
     lab.dismiss(c).await
+}
+
+/// Two shims, one id: what the second undoes must not be the first one's container.
+async fn a_create_of_another_shims_container_spares_it(lab: &Lab) -> Result<()> {
+    let first = lab.run(lab.sleeper("birch")).await?;
+    let mut twin = lab.sleeper("birch");
+    twin.spec = twin.spec.in_pod("grove");
+    let bundle = Bundle::create(&lab.scratch.folder("twin")?, "birch", Some(&twin.spec))?;
+    let shim = lab.start_shim(&bundle, &Start::default()).await?;
+    let request = lab.create_request(&twin, &bundle, &Stdio::default());
+    ensure!(shim.task.create(&request).await.is_err(), "one container was created twice");
+    ensure!(first.status().await? == Status::RUNNING, "the first one was destroyed");
+    shim.task.shutdown("birch").await?;
+    bundle.remove()?;
+    lab.retire(first).await
 }
 
 async fn a_create_after_the_shutdown_is_refused(lab: &Lab) -> Result<()> {

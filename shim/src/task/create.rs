@@ -92,6 +92,11 @@ impl Shim {
         }
         let reservation = self.reserve(&request.id)?;
         let options = RuntimeOptions::resolve(&self.config, request.options.as_ref())?;
+        let runtime = Runc::new(options.clone(), &self.namespace, self.reaper.clone());
+        // Somebody else's container, which undoing ours would destroy.
+        if runtime.has_state(&request.id) {
+            return Err(TaskError::ContainerExists { id: request.id });
+        }
         let bundle = Bundle::load(&request.bundle)?;
         let record = Record::new(
             &options,
@@ -104,7 +109,6 @@ impl Shim {
             path: Record::path(&request.bundle),
             source,
         })?;
-        let runtime = Runc::new(options.clone(), &self.namespace, self.reaper.clone());
         let mut undo = Undo {
             shim: &self,
             id: &request.id,
