@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::Signal;
 
-use crate::bootstrap::is_dead;
+use crate::bootstrap::{ADDRESS_FILE, is_dead};
 use crate::cli::Cli;
 use crate::config::{Dialect, RuntimeSection};
 use crate::mount::unmount_all;
@@ -20,15 +20,11 @@ use crate::options::RuntimeOptions;
 use crate::process::{Exit, Reaper};
 use crate::remains;
 use crate::runtime::Runc;
-use crate::task::{Deleted, Record};
+use crate::task::{Deleted, PID_FILE, Record};
 
 /// Time for one call of the OCI runtime, of which there may be two: containerd kills this command after
 /// five seconds.
 const RUNTIME_DEADLINE: Duration = Duration::from_secs(2);
-/// The file in which `start` left the shim's address.
-const ADDRESS_FILE: &str = "address";
-/// Where the runtime wrote the init's PID.
-const PID_FILE: &str = "init.pid";
 
 /// Cleans up after `cli.id` and says how it ended, as far as that can be known.
 pub async fn delete(cli: &Cli, reaper: &Reaper) -> Deleted {

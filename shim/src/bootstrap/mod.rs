@@ -32,7 +32,7 @@ const GROUP_ANNOTATIONS: [&str; 2] =
     ["io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"];
 
 /// Where the address is left in the bundle: containerd 1.6 and 1.7 read it when they restart.
-const ADDRESS_FILE: &str = "address";
+pub const ADDRESS_FILE: &str = "address";
 
 /// Why no shim was started. Nothing is left behind then.
 #[derive(Debug, thiserror::Error)]

@@ -8,19 +8,19 @@
 
 use std::fs;
 use std::io::{self, Read, pipe};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::ChildStdio;
 use super::error::{RuntimeError, last_words};
 use crate::process::{Reaper, Spawned};
+use crate::ready::set_nonblocking;
 
 /// How long a killed child may take to be gone before it is left to the reaper.
 const KILL_GRACE: Duration = Duration::from_secs(2);
@@ -162,11 +162,6 @@ fn isolated(mut command: Command) -> Command {
         });
     }
     command
-}
-
-fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
-    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-    Ok(())
 }
 
 /// Empties a log that the runtime had something to write to, so that it never grows. It is not removed:

@@ -7,13 +7,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
+use nix::fcntl::{SpliceFFlags, splice};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{read, write};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::ready::watch;
+use crate::ready::{set_nonblocking, watch};
 
 /// The most that one splice moves: a default pipe's capacity.
 const SPLICE_CHUNK: usize = 64 * 1024;
@@ -27,16 +27,6 @@ const BUFFER: usize = 8 * 1024;
 pub fn register(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     set_nonblocking(&fd)?;
     watch(fd, interest)
-}
-
-/// Makes reads and writes return instead of waiting.
-///
-/// # Errors
-/// What the kernel said.
-pub fn set_nonblocking(fd: impl AsFd) -> io::Result<()> {
-    let flags = OFlag::from_bits_retain(fcntl(&fd, FcntlArg::F_GETFL)?);
-    fcntl(&fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
-    Ok(())
 }
 
 /// Moves everything from `source` to `sink` until the source ends.

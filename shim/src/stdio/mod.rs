@@ -25,10 +25,10 @@ use std::process::Stdio;
 use nix::unistd::{Gid, Uid, fchown};
 
 use crate::process::Reaper;
+use crate::ready::set_nonblocking;
 use crate::runtime::ChildStdio;
 
 use console::ConsoleSocket;
-use copy::set_nonblocking;
 use fifo::{Source, Target};
 use logger::Logger;
 pub use streams::Streams;

@@ -19,7 +19,7 @@ mod shim;
 mod start;
 mod update;
 
-pub use create::CreateRequest;
+pub use create::{CreateRequest, PID_FILE};
 pub use delete::Deleted;
 pub use error::TaskError;
 pub use exec::ExecRequest;
