@@ -23,7 +23,8 @@ setup: ## install what is missing on this machine (Debian, as root), or say what
 
 .PHONY: demo
 demo: setup build ## launch a pod of two containers through Berth in a private containerd
-	@BERTH_TEST_SHIM=$(SHIM) $(CARGO) run --locked --quiet -p berth-integration-tests --bin berth-demo
+	@eval "$$(scripts/simnode)"; export BERTH_TEST_SHIM=$(SHIM); \
+		$(CARGO) run --locked --quiet -p berth-integration-tests --bin berth-demo
 
 .PHONY: test
 test: setup build ## run every test, end-to-end ones on several containerd versions included
@@ -33,6 +34,10 @@ test: setup build ## run every test, end-to-end ones on several containerd versi
 test-reference: setup ## run the same suites against containerd-shim-runc-v2: the reference tests the tests
 	@BERTH_TEST_REFERENCE=1 scripts/test -p berth-integration-tests
 
+.PHONY: gpu-test
+gpu-test: ## test on this machine's real GPU; says why it skips what cannot run here
+	@scripts/gpu-test
+
 .PHONY: soak
 soak: setup build ## a thousand containers and a thousand execs: nothing may leak or grow
 	@BERTH_SOAK=1000 scripts/test -p berth-integration-tests churn
@@ -40,11 +45,11 @@ soak: setup build ## a thousand containers and a thousand execs: nothing may lea
 .PHONY: bench
 bench: setup build ## measure Berth beside containerd-shim-runc-v2 (ARGS="--quick" for fewer runs)
 	@scripts/fetch-containerd || echo "bench: no newer reference could be fetched; using the installed one"
-	@BERTH_TEST_SHIM=$(SHIM) $(BENCH_ENV) $(CARGO) run --locked --release -p berth-integration-tests \
-		--bin berth-bench -- $(ARGS)
+	@eval "$$(scripts/simnode)"; export BERTH_TEST_SHIM=$(SHIM); \
+		$(BENCH_ENV) $(CARGO) run --locked --release -p berth-integration-tests --bin berth-bench -- $(ARGS)
 
 .PHONY: build
-build: ## build the release shim, statically linked, and print its path and size
+build: ## build the release programs (the shim statically linked) and print where they are
 	@scripts/setup --build
 	@scripts/build
 

@@ -2,6 +2,7 @@
 //! scratch place of its own and is gone when the trial ends. Knows the Task API and OCI; knows no
 //! inside of any crate of Berth.
 
+pub mod actors;
 pub mod bench;
 pub mod bundle;
 pub mod busybox;
@@ -11,6 +12,7 @@ pub mod containerd;
 pub mod cri;
 pub mod deadline;
 pub mod events;
+pub mod gpu;
 pub mod images;
 pub mod lab;
 pub mod leaks;

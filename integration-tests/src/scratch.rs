@@ -187,8 +187,20 @@ impl Drop for Scratch {
         for socket in self.sockets() {
             fs::remove_file(socket).ok();
         }
+        // Of what is read-only, only root can remove anything.
+        if !nix::unistd::geteuid().is_root() {
+            make_writable(&self.root);
+        }
         if let Err(err) = fs::remove_dir_all(&self.root) {
             eprintln!("{}: {err}", self.root.display());
         }
     }
+}
+
+/// Folders at and below `folder`, as far as they are this user's.
+fn make_writable(folder: &Path) {
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).ok();
+    let entries = folder.read_dir().into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    folders.for_each(|entry| make_writable(&entry.path()));
 }

@@ -4,9 +4,13 @@
 //! one pass over the bytes. Must not be written back: a typed round trip loses what it does not know.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
+use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
+
+use crate::parts::{Device, DeviceRule, Hook, HookKind, null_is_default};
 
 /// The top level of the runtime specification's `config.json`.
 #[derive(Debug, Default, Deserialize)]
@@ -19,6 +23,12 @@ pub struct SpecView {
     pub process: Option<ProcessView>,
     /// `root`.
     pub root: Option<RootView>,
+    /// `mounts`, in the order in which they are made.
+    #[serde(deserialize_with = "null_is_default")]
+    pub mounts: Vec<MountView>,
+    /// `hooks`: all of them, each with its kind; kinds unknown here are left out.
+    #[serde(deserialize_with = "hooks")]
+    pub hooks: Vec<Hook>,
     /// `linux`.
     pub linux: Option<LinuxView>,
 }
@@ -28,7 +38,23 @@ pub struct SpecView {
 #[serde(default)]
 pub struct ProcessView {
     /// `process.terminal`.
+    #[serde(deserialize_with = "null_is_default")]
     pub terminal: bool,
+    /// `process.env`: `KEY=value` each.
+    #[serde(deserialize_with = "null_is_default")]
+    pub env: Vec<String>,
+    /// `process.capabilities`.
+    #[serde(deserialize_with = "null_is_default")]
+    pub capabilities: CapabilitiesView,
+}
+
+/// `process.capabilities`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct CapabilitiesView {
+    /// `bounding`: names such as `CAP_SYS_ADMIN`; the most that the container can ever have.
+    #[serde(deserialize_with = "null_is_default")]
+    pub bounding: Vec<String>,
 }
 
 /// `root`.
@@ -37,6 +63,21 @@ pub struct ProcessView {
 pub struct RootView {
     /// `root.path`, relative to the bundle unless absolute.
     pub path: PathBuf,
+    /// `root.readonly`.
+    #[serde(deserialize_with = "null_is_default")]
+    pub readonly: bool,
+}
+
+/// One entry of `mounts`: where and what. Its type and options cost as much to read as all the rest,
+/// at every launch, and nobody asks for them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct MountView {
+    /// `destination`, a path in the container.
+    pub destination: String,
+    /// `source`; empty when absent.
+    #[serde(deserialize_with = "null_is_default")]
+    pub source: String,
 }
 
 /// `linux`.
@@ -44,10 +85,29 @@ pub struct RootView {
 #[serde(rename_all = "camelCase", default)]
 pub struct LinuxView {
     /// `linux.cgroupsPath`: a path below each hierarchy's root, or `slice:prefix:name` for systemd.
+    #[serde(deserialize_with = "null_is_default")]
     pub cgroups_path: String,
     /// `linux.namespaces`; absent and `null` read as empty.
     #[serde(deserialize_with = "null_is_default")]
     pub namespaces: Vec<NamespaceView>,
+    /// `linux.devices`.
+    #[serde(deserialize_with = "null_is_default")]
+    pub devices: Vec<Device>,
+    /// `linux.resources`.
+    #[serde(deserialize_with = "null_is_default")]
+    pub resources: ResourcesView,
+    /// `linux.rootfsPropagation`: `slave`, `private`, `shared` or `unbindable`; empty when absent.
+    #[serde(deserialize_with = "null_is_default")]
+    pub rootfs_propagation: String,
+}
+
+/// `linux.resources`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ResourcesView {
+    /// `devices`: the device cgroup's rules, the last that applies wins.
+    #[serde(deserialize_with = "null_is_default")]
+    pub devices: Vec<DeviceRule>,
 }
 
 /// One entry of `linux.namespaces`.
@@ -58,6 +118,7 @@ pub struct NamespaceView {
     #[serde(rename = "type")]
     pub kind: String,
     /// `path` of a namespace to join; empty for a new one.
+    #[serde(deserialize_with = "null_is_default")]
     pub path: String,
 }
 
@@ -74,40 +135,63 @@ impl SpecView {
     pub fn cgroups_path(&self) -> &str {
         self.linux.as_ref().map_or("", |linux| &linux.cgroups_path)
     }
+
+    /// The value of a variable in the container's environment. Where the list names it twice the
+    /// last one is meant: runc and crun set them one after the other.
+    pub fn env(&self, name: &str) -> Option<&str> {
+        let env = self.process.as_ref().map_or(&[][..], |process| &process.env);
+        env.iter().rev().find_map(|entry| entry.strip_prefix(name)?.strip_prefix('='))
+    }
+
+    /// What lets the container reach devices that nobody gave it, in words; `None` when nothing does.
+    ///
+    /// That is CAP_SYS_ADMIN in the bounding set, or a device rule that allows any number and that
+    /// no later rule takes back.
+    pub fn is_privileged(&self) -> Option<String> {
+        let bounding = self.process.as_ref().map_or(&[][..], |p| &p.capabilities.bounding);
+        if bounding.iter().any(|capability| capability == "CAP_SYS_ADMIN") {
+            return Some("CAP_SYS_ADMIN is in its bounding set".into());
+        }
+        let rules = self.linux.as_ref().map_or(&[][..], |linux| &linux.resources.devices);
+        let (at, rule) = rules.iter().enumerate().rev().find(|(at, rule)| {
+            rule.is_for_any_number()
+                && rule.allow
+                && rule.lets_open()
+                && !rules[at + 1..].iter().any(|later| !later.allow && later.takes_back(rule))
+        })?;
+        Some(format!("its device rule {at} allows {rule}"))
+    }
 }
 
-fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Default + Deserialize<'de>,
-{
-    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+/// `hooks` as one list: an object of lists, by kind.
+fn hooks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Hook>, D::Error> {
+    struct Kinds;
+    impl<'de> Visitor<'de> for Kinds {
+        type Value = Vec<Hook>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of lists of hooks")
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok(Vec::new())
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut all = Vec::new();
+            while let Some(name) = map.next_key::<String>()? {
+                let Some(kind) = HookKind::named(&name) else {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                };
+                let hooks = map.next_value::<Option<Vec<Hook>>>()?.unwrap_or_default();
+                all.extend(hooks.into_iter().map(|hook| Hook { kind, ..hook }));
+            }
+            Ok(all)
+        }
+    }
+    deserializer.deserialize_any(Kinds)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn view(json: &str) -> SpecView {
-        serde_json::from_str(json).expect("the view accepts valid specs")
-    }
-
-    #[test]
-    fn nulls_read_as_absent() {
-        let spec =
-            view(r#"{"annotations":null,"process":null,"linux":{"namespaces":null},"root":null}"#);
-        assert!(spec.annotations.is_empty());
-        assert!(!spec.has_private_pid_namespace());
-        assert_eq!(spec.cgroups_path(), "");
-    }
-
-    #[test]
-    fn a_joined_pid_namespace_is_not_private() {
-        let private = view(r#"{"linux":{"namespaces":[{"type":"pid"}]}}"#);
-        let joined = view(r#"{"linux":{"namespaces":[{"type":"pid","path":"/proc/1/ns/pid"}]}}"#);
-        let host = view(r#"{"linux":{"namespaces":[{"type":"mount"}]}}"#);
-        assert!(private.has_private_pid_namespace());
-        assert!(!joined.has_private_pid_namespace());
-        assert!(!host.has_private_pid_namespace());
-    }
-}
+mod tests;

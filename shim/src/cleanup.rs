@@ -14,13 +14,14 @@ use nix::sys::signal::Signal;
 
 use crate::bootstrap::{ADDRESS_FILE, is_dead};
 use crate::cli::Cli;
-use crate::config::{Dialect, RuntimeSection};
 use crate::mount::unmount_all;
 use crate::options::RuntimeOptions;
 use crate::process::{Exit, Reaper};
 use crate::remains;
 use crate::runtime::Runc;
 use crate::task::{Deleted, PID_FILE, Record};
+use engine::Node;
+use engine::config::{Config, Dialect, RuntimeSection};
 
 /// Time for one call of the OCI runtime, of which there may be two: containerd kills this command after
 /// five seconds.
@@ -64,8 +65,13 @@ async fn clean(cli: &Cli, id: &str, bundle: &Path, record: Option<&Record>, reap
         let _ = remains::clear(&runtime, id, &record.cgroups_path).await;
     }
     let _ = unmount_all(&bundle.join("rootfs"));
-    let owner = engine::Owner { namespace: &cli.namespace, sandbox: id, container: id };
-    let _ = engine::release(owner);
+    // Its node cannot be known with a configuration that cannot be read: reconcile will find it.
+    if let Ok(config) = Config::load()
+        && record.is_some()
+    {
+        let owner = engine::Owner { namespace: &cli.namespace, container: id };
+        let _ = Node::new(&config).clean_up(owner);
+    }
 }
 
 fn runtime_of(record: &Record, namespace: &str, reaper: &Reaper) -> Runc {

@@ -19,8 +19,8 @@ use containerd_shim_protos::types::introspection::{RuntimeInfo, RuntimeVersion};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::config::{Config, ConfigError};
 use crate::options::{OptionsError, RuntimeOptions, look_up};
+use engine::config::{Config, ConfigError};
 
 /// The runtime's name as handlers are configured.
 const NAME: &str = "io.containerd.berth.v2";

@@ -7,14 +7,15 @@ mod bootstrap;
 mod cgroup;
 mod cleanup;
 mod cli;
-mod config;
 mod daemon;
 mod events;
 mod info;
+mod layers;
 mod logging;
 mod mount;
 mod off_loop;
 mod options;
+mod overlay;
 mod process;
 mod ready;
 mod remains;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), Box<dyn Error>> {
+    bootstrap::keep_descriptors();
     let cli = Cli::parse(std::env::args_os().skip(1))?;
     match cli.action {
         Action::Version => print(

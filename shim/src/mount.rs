@@ -1,8 +1,6 @@
 //! The container's root filesystem: mounting what containerd hands over, and unmounting it again.
 //!
-//! Decides how mount options become flags and data (mount(8)), and how overlay options that are longer
-//! than a page are shortened: lower directories become relative to their common parent, and the mount
-//! is made by a thread of its own that has moved there. Each call may take as long as the filesystem
+//! Decides how mount options become flags and data (mount(8)). Each call may take as long as the filesystem
 //! pleases, so callers run it off the event loop. Must not know containers.
 
 use std::fs;
@@ -11,10 +9,8 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
 
-/// The kernel copies at most one page of mount data, with a terminating zero.
-const DATA_LIMIT: usize = 4095;
+use crate::overlay::{DATA_LIMIT, in_directory, shorten};
 
 /// One mount of a root filesystem, as containerd describes it.
 #[derive(Debug, Clone, Default)]
@@ -229,38 +225,6 @@ impl Mount {
     }
 }
 
-/// Runs `work` with `dir` as the working directory of a thread that shares it with nobody.
-fn in_directory(dir: &Path, work: impl FnOnce() -> nix::Result<()> + Send) -> nix::Result<()> {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_FS)?;
-            nix::unistd::chdir(dir)?;
-            work()
-        });
-        thread.join().unwrap_or(Err(Errno::EIO))
-    })
-}
-
-/// Makes an overlay's lower directories relative to their common parent.
-fn shorten(data: &str) -> Option<(PathBuf, String)> {
-    let options: Vec<&str> = data.split(',').collect();
-    let lower = options.iter().find_map(|option| option.strip_prefix("lowerdir="))?;
-    let dirs: Vec<&Path> = lower.split(':').map(Path::new).collect();
-    let mut parent = dirs.first()?.parent()?;
-    while !dirs.iter().all(|dir| dir.starts_with(parent) && *dir != parent) {
-        parent = parent.parent()?;
-    }
-    let relative: Option<Vec<&str>> =
-        dirs.iter().map(|dir| dir.strip_prefix(parent).ok()?.to_str()).collect();
-    let lower = format!("lowerdir={}", relative?.join(":"));
-    let short: Vec<&str> = options
-        .iter()
-        .map(|option| if option.starts_with("lowerdir=") { lower.as_str() } else { option })
-        .collect();
-    let short = short.join(",");
-    (parent.is_absolute() && short.len() <= DATA_LIMIT).then(|| (parent.to_owned(), short))
-}
-
 fn propagation_flags() -> MsFlags {
     MsFlags::MS_SHARED | MsFlags::MS_PRIVATE | MsFlags::MS_SLAVE | MsFlags::MS_UNBINDABLE
 }
@@ -334,19 +298,6 @@ mod tests {
         assert_eq!(data, "lowerdir=/a:/b,index=off");
         let (flags, _) = parse(&words("rbind ro"));
         assert_eq!(flags, MsFlags::MS_BIND | MsFlags::MS_REC | MsFlags::MS_RDONLY);
-    }
-
-    #[test]
-    fn many_layers_fit_into_a_page() {
-        let root = "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots";
-        let layers: Vec<String> = (100..200).map(|n| format!("{root}/{n}/fs")).collect();
-        let data =
-            format!("workdir={root}/1/work,upperdir={root}/1/fs,lowerdir={}", layers.join(":"));
-        assert!(data.len() > DATA_LIMIT);
-        let (parent, short) = shorten(&data).expect("they share a parent");
-        assert_eq!(parent, Path::new(root));
-        assert!(short.len() <= DATA_LIMIT && short.contains("lowerdir=100/fs:101/fs:"), "{short}");
-        assert!(short.starts_with(&format!("workdir={root}/1/work,")), "{short}");
     }
 
     #[test]

@@ -8,8 +8,8 @@ use std::io;
 
 use tokio::sync::oneshot;
 
-/// Stack of such a thread; what runs there is shallow.
-const STACK: usize = 256 * 1024;
+/// Stack of such a thread: only what is touched is ever real. Parsing what others wrote may go some hundred calls deep.
+const STACK: usize = 1024 * 1024;
 
 /// Runs `work` and returns what it returned.
 ///

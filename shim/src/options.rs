@@ -13,7 +13,7 @@ use containerd_shim_protos::protobuf::{self, CodedInputStream, Message};
 use containerd_shim_protos::shim::oci;
 use serde::Deserialize;
 
-use crate::config::{Config, RuntimeSection};
+use engine::config::{Config, RuntimeSection};
 
 /// How the OCI runtime is to be called for one container.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -107,6 +107,18 @@ fn aim_of(name: &str) -> Option<f64> {
         "exec" => Some(0.9),
         "private_dirty" => Some(0.28),
         "pss" => Some(0.40),
+        "gpu_vs_plain_reference" => Some(1.0),
+        _ => None,
+    }
+}
+
+/// What single numbers set out to stay below.
+fn aim_of_fact(name: &str) -> Option<f64> {
+    match name {
+        "gpu_added_p50_ms" => Some(4.0),
+        "gpu_added_p99_ms" => Some(15.0),
+        "admission_p99_us" => Some(1000.0),
+        "decision_p99_us" => Some(100.0),
         _ => None,
     }
 }
@@ -120,6 +132,15 @@ pub struct Fact {
     pub value: f64,
     /// In which unit.
     pub unit: Unit,
+    /// What it is not to exceed, if that was ever said.
+    pub aim: Option<f64>,
+}
+
+impl Fact {
+    /// Whether there is an aim and the number is above it.
+    pub fn misses_aim(&self) -> bool {
+        self.aim.is_some_and(|aim| self.value > aim)
+    }
 }
 
 /// Everything that a run found, in the order in which it is shown.
@@ -134,7 +155,9 @@ pub struct Figures {
 impl Figures {
     /// Notes a single number.
     pub fn note(&mut self, name: impl Into<String>, value: f64, unit: Unit) {
-        self.facts.push(Fact { name: name.into(), value, unit });
+        let name = name.into();
+        let aim = aim_of_fact(&name);
+        self.facts.push(Fact { name, value, unit, aim });
     }
 }
 
@@ -158,6 +181,16 @@ mod tests {
         assert!(!kill.misses_aim());
         kill.push(Side::Berth, 4.0);
         assert!(kill.misses_aim());
+    }
+
+    #[test]
+    fn a_number_above_its_aim_is_a_miss_too() {
+        let mut figures = Figures::default();
+        figures.note("decision_p99_us", 100.0, Unit::Us);
+        figures.note("decision_p99_us", 100.1, Unit::Us);
+        figures.note("shim_stripped_bytes", 1e9, Unit::Bytes);
+        let missed: Vec<bool> = figures.facts.iter().map(Fact::misses_aim).collect();
+        assert_eq!(missed, [false, true, false]);
     }
 
     #[test]

@@ -1,15 +1,18 @@
 //! `make bench`: Berth beside containerd-shim-runc-v2, without containerd, with the same OCI runtime and
-//! alternating in one run. Decides which parts run and where their figures go. Asserts nothing about speed.
+//! alternating in one run; and what a GPU adds, on a simulated node. Decides which parts run and where their figures go. Asserts nothing about speed.
 
+pub mod admission;
 pub mod burst;
 pub mod chart;
 pub mod contenders;
 pub mod duel;
 pub mod exec;
 pub mod figures;
+pub mod gpu;
 pub mod interrupt;
 pub mod lifecycle;
 pub mod memory;
+pub mod occupied;
 pub mod options;
 pub mod pods;
 pub mod progress;
@@ -24,6 +27,7 @@ use anyhow::Result;
 use self::contenders::Contenders;
 use self::duel::Duel;
 use self::figures::{Figures, Unit};
+use self::occupied::Occupied;
 use self::options::{Options, Part};
 
 /// Runs the parts that `options` ask for. Whatever happens, nothing of them stays behind.
@@ -34,6 +38,12 @@ pub async fn measure(options: &Options, contenders: &Contenders) -> Result<Figur
     if options.wants(Part::Lifecycle) {
         lifecycle::measure(&mut duel, runs, warm_up, &mut figures).await?;
         figures.note("lifecycle_runs", runs as f64, Unit::Count);
+    }
+    if options.wants(Part::Gpu) {
+        let node = Occupied::up()?;
+        admission::measure(&node, options.admissions(), &mut figures)?;
+        gpu::measure(&node, contenders, runs, warm_up, &mut figures).await?;
+        figures.note("gpu_runs", runs as f64, Unit::Count);
     }
     if options.wants(Part::Exec) {
         exec::measure(&mut duel, runs, warm_up, &mut figures).await?;

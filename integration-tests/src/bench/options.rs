@@ -8,8 +8,8 @@ berth-bench: Berth beside containerd-shim-runc-v2, phase by phase, in time and i
 
   --runs N          lifecycles and execs per side (default 300: enough for a 99th percentile)
   --quick           a first impression in a minute or two: 50 runs, and fewer pods and bursts
-  --only NAME       one part only: lifecycle, exec, memory, pods or burst; the others' figures in the
-                    summary stay as they are
+  --only NAME       one part only: lifecycle, gpu, exec, memory, pods or burst; the others' figures in
+                    the summary stay as they are
   --shim PATH       Berth's shim (default: BERTH_TEST_SHIM, else the one in the build folder)
   --reference PATH  the shim to compare with (default: the newest fetched one, else the installed one)
 ";
@@ -19,6 +19,8 @@ berth-bench: Berth beside containerd-shim-runc-v2, phase by phase, in time and i
 pub enum Part {
     /// Shim start, create, start, kill, wait, delete, shutdown, and all of it.
     Lifecycle,
+    /// What a GPU adds to a launch, on a simulated node, and the decision's part of that.
+    Gpu,
     /// Execs in a running container, and bytes through its standard streams.
     Exec,
     /// What a pod's shim holds.
@@ -31,12 +33,14 @@ pub enum Part {
 
 impl Part {
     /// All of them, in the order in which they run.
-    pub const ALL: [Part; 5] = [Part::Lifecycle, Part::Exec, Part::Memory, Part::Pods, Part::Burst];
+    pub const ALL: [Part; 6] =
+        [Part::Lifecycle, Part::Gpu, Part::Exec, Part::Memory, Part::Pods, Part::Burst];
 
     /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Part::Lifecycle => "lifecycle",
+            Part::Gpu => "gpu",
             Part::Exec => "exec",
             Part::Memory => "memory",
             Part::Pods => "pods",
@@ -88,6 +92,11 @@ impl Options {
     /// Bursts per side.
     pub fn bursts(&self) -> usize {
         if self.quick { 2 } else { 5 }
+    }
+
+    /// Admissions without a container.
+    pub fn admissions(&self) -> usize {
+        if self.quick { 300 } else { 3000 }
     }
 
     /// Runs that are thrown away first, so that caches are as warm for one side as for the other.

@@ -26,7 +26,13 @@ pub fn render(figures: &Figures) -> String {
         }
     }
     for fact in &figures.facts {
-        table.push_str(&format!("{}: {} {}\n", fact.name, fact.value, fact.unit.name()));
+        let value = digits(fact.value, fact.unit);
+        let aim = match (fact.aim, fact.misses_aim()) {
+            (None, _) => String::new(),
+            (Some(aim), false) => format!(" (aim: at most {aim})"),
+            (Some(aim), true) => format!(" (aim: at most {aim}, MISSED)"),
+        };
+        table.push_str(&format!("{}: {value} {}{aim}\n", fact.name, fact.unit.name()));
     }
     table
 }

@@ -2,12 +2,13 @@
 //! the shim. Times nothing.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use containerd_shim_protos::api::{CreateTaskRequest, ExecProcessRequest, Mount};
 use containerd_shim_protos::shim::oci::Options;
+use nix::mount::{MsFlags, mount};
 use protobuf::Message;
 use protobuf::well_known_types::any::Any;
 
@@ -35,6 +36,7 @@ pub struct StreamPaths {
 /// One side's world. Dropping it takes down whatever is left of it.
 pub struct World {
     caller: Caller,
+    env: Vec<(String, String)>,
     image: PathBuf,
     _events: Events,
     scratch: Scratch,
@@ -60,11 +62,33 @@ pub struct Container {
 }
 
 impl World {
-    /// Makes the world of the shim at `shim`.
+    /// Makes the world of the shim at `shim`, with busybox as its image.
     pub async fn new(shim: PathBuf) -> Result<World> {
+        World::make(shim, Vec::new(), busybox::build, Scratch::new()?).await
+    }
+
+    /// The same with an image that `build` makes in a folder, with `env` in the shim's environment, and with its bundles and the runtime's
+    /// state in memory, as on a node whose /run is a tmpfs.
+    pub async fn with(
+        shim: PathBuf,
+        env: Vec<(String, String)>,
+        build: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<World> {
         let scratch = Scratch::new()?;
+        for folder in ["bundles", "runc"] {
+            in_memory(&scratch.folder(folder)?)?;
+        }
+        World::make(shim, env, build, scratch).await
+    }
+
+    async fn make(
+        shim: PathBuf,
+        env: Vec<(String, String)>,
+        build: impl FnOnce(&Path) -> Result<()>,
+        scratch: Scratch,
+    ) -> Result<World> {
         let image = scratch.folder("image")?;
-        busybox::build(&image)?;
+        build(&image)?;
         let events = Events::listen(&scratch.path("events.sock")).await?;
         let caller = Caller {
             shim,
@@ -72,7 +96,7 @@ impl World {
             address: scratch.path("containerd.sock"),
             events: Some(events.address().to_string()),
         };
-        Ok(World { caller, image, _events: events, scratch })
+        Ok(World { caller, env, image, _events: events, scratch })
     }
 
     /// The folder for fifos and the like.
@@ -85,8 +109,17 @@ impl World {
         self.prepare_with(id, pod, &["sleep", "100000"], &StreamPaths::default())
     }
 
-    /// Writes the bundle of a container whose root file system is an overlay that Create mounts, as
-    /// containerd's default snapshotter hands it over.
+    /// As [`World::prepare`], outside pods, with an annotation if one is given.
+    pub fn prepare_asking(&self, id: &str, annotation: Option<(&str, &str)>) -> Result<Prepared> {
+        let spec = self.spec(id, &["sleep", "100000"]);
+        let spec = match annotation {
+            Some((name, value)) => spec.annotation(name, value),
+            None => spec,
+        };
+        self.prepare_spec(id, spec, &StreamPaths::default())
+    }
+
+    /// A container that runs `args`.
     pub fn prepare_with(
         &self,
         id: &str,
@@ -94,10 +127,20 @@ impl World {
         args: &[&str],
         streams: &StreamPaths,
     ) -> Result<Prepared> {
-        let mut spec = Spec::new("rootfs", &format!("/{}/{id}", self.scratch.cgroup()), args);
+        let mut spec = self.spec(id, args);
         if let Some(pod) = pod {
             spec = spec.in_pod(pod);
         }
+        self.prepare_spec(id, spec, streams)
+    }
+
+    fn spec(&self, id: &str, args: &[&str]) -> Spec {
+        Spec::new("rootfs", &format!("/{}/{id}", self.scratch.cgroup()), args)
+    }
+
+    /// Writes the bundle of a container whose root file system is an overlay that Create mounts, as
+    /// containerd's default snapshotter hands it over.
+    fn prepare_spec(&self, id: &str, spec: Spec, streams: &StreamPaths) -> Result<Prepared> {
         let bundle = Bundle::create(&self.scratch.folder("bundles")?, id, Some(&spec))?;
         let log = bundle.path.join("log");
         make_fifo(&log)?;
@@ -113,7 +156,7 @@ impl World {
             options: Some(options.clone()).into(),
             ..Default::default()
         };
-        let start = Start { options: Some(options), ..Start::default() };
+        let start = Start { options: Some(options), env: self.env.clone(), ..Start::default() };
         Ok(Prepared { bundle, spec, create, start, _log: log })
     }
 
@@ -241,6 +284,12 @@ impl Container {
             ..Default::default()
         }
     }
+}
+
+/// Mounts a tmpfs on a folder of a scratch folder, with which it goes.
+pub fn in_memory(folder: &Path) -> Result<()> {
+    mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
+        .with_context(|| format!("mount a tmpfs on {}", folder.display()))
 }
 
 /// Milliseconds since `start`.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
+use integration_tests::actors::stand_in;
 use integration_tests::bench::contenders::Contenders;
 use integration_tests::bench::figures::Figures;
 use integration_tests::bench::options::{Command, Options, USAGE, parse};
@@ -12,6 +13,10 @@ use integration_tests::bench::summary::{self, Others};
 use integration_tests::bench::{chart, interrupt, measure, table};
 
 fn main() -> ExitCode {
+    // As a container's first process: see `bench::occupied`.
+    if std::env::args().nth(1).as_deref() == Some("init") {
+        return stand_in().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
     let options = match parse(std::env::args().skip(1)) {
         Ok(Command::Run(options)) => options,
         Ok(Command::Help) => {

@@ -1,14 +1,21 @@
 //! The configuration of a private containerd, in the dialect of its version.
 //!
-//! Decides the runtime handlers: `berth` (found by its runtime type), `berth-path` (runc's runtime
+//! Decides the runtime handlers: `berth` (from the packaged file), `berth-path` (runc's runtime
 //! type, found by path) and `runc` (the Go shim that came with containerd).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{images, versions::Installation};
 
-/// What of a pod's annotations reaches the shim.
-const POD_ANNOTATIONS: &str = r#"["berth.dev/*", "*.berth.dev/*"]"#;
+/// What Berth is installed with: the handler `berth` is theirs, word for word.
+const VERSION_2: &str = include_str!("../../../packaging/containerd/berth-v2.toml");
+const VERSION_3: &str = include_str!("../../../packaging/containerd/berth-v3.toml");
+
+/// The drop-in for this version in `dir`, and its text. None for containerd 1.x, where a drop-in would replace what config.toml says of
+/// the CRI plugin: there the text goes into config.toml itself.
+pub fn drop_in(installation: &Installation, dir: &Path) -> Option<(PathBuf, &'static str)> {
+    (installation.series.0 >= 2).then(|| (dir.join("conf.d/berth.toml"), VERSION_3))
+}
 
 /// The text of `config.toml` for a containerd whose files all live in `dir` and whose shim under
 /// test is `shim`.
@@ -18,6 +25,7 @@ pub fn render(installation: &Installation, dir: &Path, shim: &Path) -> String {
     let version = if modern { 3 } else { 2 };
     let mut text = format!(
         r#"version = {version}
+imports = ["{dir}/conf.d/*.toml"]
 root = "{dir}/root"
 state = "{dir}/state"
 [grpc]
@@ -45,22 +53,28 @@ path = "{dir}/opt"
     // without the restriction.
     text += &format!("[{runtime}]\nrestrict_oom_score_adj = true\n");
     if modern {
+        // It resolves CDI names itself, by the trial's specifications alone.
+        text += &format!("enable_cdi = true\ncdi_spec_dirs = [\"{dir}/cdi\"]\n");
         text += "enable_unprivileged_ports = false\nenable_unprivileged_icmp = false\n";
     } else {
         text += &format!("sandbox_image = \"{}\"\n", images::PAUSE);
     }
     for (handler, runtime_type, path) in [
-        ("berth", "io.containerd.berth.v2", None),
         ("berth-path", "io.containerd.runc.v2", Some(shim)),
         ("runc", "io.containerd.runc.v2", None),
     ] {
         text += &format!(
             "[{runtime}.containerd.runtimes.{handler}]\nruntime_type = \"{runtime_type}\"\n\
-             pod_annotations = {POD_ANNOTATIONS}\n"
+             pod_annotations = [\"berth.dev/*\", \"*.berth.dev/*\"]\n"
         );
         if let Some(path) = path {
             text += &format!("runtime_path = \"{}\"\n", path.display());
         }
+    }
+    if !modern {
+        text.extend(
+            VERSION_2.lines().filter(|line| !line.starts_with("version")).flat_map(|l| [l, "\n"]),
+        );
     }
     text
 }

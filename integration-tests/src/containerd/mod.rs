@@ -42,6 +42,8 @@ pub struct Containerd {
     pub scratch: Scratch,
     /// The shim under test by a path whose name is what its runtime type asks for.
     pub shim: PathBuf,
+    /// The node's configuration that its shims read, if it is not the machine's.
+    berth_config: Option<PathBuf>,
     process: Mutex<Option<Child>>,
 }
 
@@ -57,6 +59,18 @@ impl Containerd {
     /// # Errors
     /// When it does not start, with the end of its log, or the images cannot be made.
     pub fn start(installation: &Installation, shim: &Path) -> Result<Self> {
+        Self::start_on(installation, shim, None)
+    }
+
+    /// As [`Self::start`], on the node that `berth_config` describes to the shims.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_on(
+        installation: &Installation,
+        shim: &Path,
+        berth_config: Option<&Path>,
+    ) -> Result<Self> {
         let shim = shim.canonicalize().with_context(|| {
             format!("the shim under test, {}, is not there: build it first", shim.display())
         })?;
@@ -65,8 +79,17 @@ impl Containerd {
         symlink(&shim, &named)?;
         let settings = config::render(installation, scratch.root(), &named);
         fs::write(scratch.path("config.toml"), settings)?;
-        let installation = installation.clone();
-        let containerd = Self { installation, scratch, shim: named, process: Mutex::new(None) };
+        scratch.folder("conf.d")?;
+        if let Some((place, text)) = config::drop_in(installation, scratch.root()) {
+            fs::write(place, text)?;
+        }
+        let containerd = Self {
+            installation: installation.clone(),
+            scratch,
+            shim: named,
+            berth_config: berth_config.map(Path::to_owned),
+            process: Mutex::new(None),
+        };
         containerd.launch()?;
         let archive = containerd.scratch.path("images.tar");
         images::write_archive(&archive)?;
@@ -75,6 +98,17 @@ impl Containerd {
             containerd.ctr_in(namespace).ok(&["images", "import", archive.as_ref()])?;
         }
         Ok(containerd)
+    }
+
+    /// Gives it the image `name`, of the files that `build` makes in a folder.
+    ///
+    /// # Errors
+    /// When they cannot be made or imported.
+    pub fn import_built(&self, name: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+        let archive = self.scratch.path(format!("{}.tar", unique("image")));
+        images::write_built(&archive, name, build)?;
+        self.ctr().ok(&["images", "import", archive.to_string_lossy().as_ref()])?;
+        Ok(fs::remove_file(archive)?)
     }
 
     /// The socket that clients dial.
@@ -168,6 +202,7 @@ impl Containerd {
             .env("PATH", path)
             .env("NOTIFY_SOCKET", &notify)
             .env(MARK, self.scratch.root())
+            .envs(self.berth_config.iter().map(|path| ("BERTH_CONFIG", path)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -207,10 +242,15 @@ impl Containerd {
         namespaces.iter().flat_map(in_one).collect()
     }
 
-    /// The last lines of containerd's log and, through it, of its shims.
-    pub fn log_tail(&self) -> String {
+    /// What containerd has logged and, through it, its shims.
+    pub fn log_text(&self) -> String {
         let log = fs::read(self.log()).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log).into_owned();
+        String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// The last lines of [`Self::log_text`].
+    pub fn log_tail(&self) -> String {
+        let log = self.log_text();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
     }

@@ -24,13 +24,22 @@ pub struct Task<'a> {
     pub id: String,
     /// The `ctr` that made it.
     pub ctr: Ctr,
+    /// Its image, or the folder that is its root where `--rootfs` is among its flags.
+    image: String,
     containerd: &'a Containerd,
 }
 
 impl<'a> Task<'a> {
     /// A name for a container, and what will clean up after it. Nothing is made yet.
     pub fn named(containerd: &'a Containerd, what: &str) -> Self {
-        Self { id: unique(what), ctr: containerd.ctr(), containerd }
+        Self { id: unique(what), ctr: containerd.ctr(), image: images::BUSYBOX.into(), containerd }
+    }
+
+    /// The same of another image, or, with `--rootfs` among its flags, with that folder as its root.
+    #[must_use]
+    pub fn of(mut self, image: &str) -> Self {
+        image.clone_into(&mut self.image);
+        self
     }
 
     /// Runs a container in the background with `flags`, executing `command`.
@@ -44,17 +53,22 @@ impl<'a> Task<'a> {
         command: &[&str],
     ) -> Result<Self> {
         let task = Self::named(containerd, what);
+        task.start(flags, command)?;
+        Ok(task)
+    }
+
+    /// Runs it in the background with `flags`, executing `command`.
+    ///
+    /// # Errors
+    /// When ctr fails.
+    pub fn start(&self, flags: &[&str], command: &[&str]) -> Result<()> {
         let flags: Vec<&str> = [&["--detach"], flags].concat();
         // Not closed: to a container with its stdin a fifo that would be the end of its input.
         let (unread, _keep) = std::io::pipe()?;
-        let said = task.command(BERTH, &flags, command).stdin(unread).output()?;
-        anyhow::ensure!(
-            said.status.success(),
-            "ctr run --detach: {}",
-            String::from_utf8_lossy(&said.stderr)
-        );
-        containerd.note_socket(containerd.namespace(), &task.id);
-        Ok(task)
+        let said = said(self.command(BERTH, &flags, command).stdin(unread))?;
+        anyhow::ensure!(said.code() == 0, "ctr run --detach: {}", said.err);
+        self.containerd.note_socket(self.containerd.namespace(), &self.id);
+        Ok(())
     }
 
     /// The `ctr run` that would make it.
@@ -62,7 +76,7 @@ impl<'a> Task<'a> {
         let fifos = self.fifos().to_string_lossy().into_owned();
         let mut args = vec!["run", "--runtime", runtime, "--fifo-dir", &fifos];
         args.extend(flags);
-        args.extend([images::BUSYBOX, self.id.as_str()]);
+        args.extend([self.image.as_str(), self.id.as_str()]);
         args.extend(command);
         self.ctr.command(&args)
     }

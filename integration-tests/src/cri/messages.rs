@@ -10,6 +10,8 @@ use std::collections::HashMap;
 
 use prost::Message;
 
+use super::given::{Capability, Device, KeyValue};
+
 #[derive(Clone, PartialEq, Message)]
 pub struct Empty {}
 
@@ -32,6 +34,8 @@ pub struct NamespaceOption {
 pub struct LinuxSandboxSecurityContext {
     #[prost(message, optional, tag = "1")]
     pub namespace_options: Option<NamespaceOption>,
+    #[prost(bool, tag = "6")]
+    pub privileged: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -147,6 +151,10 @@ pub struct LinuxContainerResources {
 
 #[derive(Clone, PartialEq, Message)]
 pub struct LinuxContainerSecurityContext {
+    #[prost(message, optional, tag = "1")]
+    pub capabilities: Option<Capability>,
+    #[prost(bool, tag = "2")]
+    pub privileged: bool,
     #[prost(message, optional, tag = "3")]
     pub namespace_options: Option<NamespaceOption>,
 }
@@ -183,8 +191,12 @@ pub struct ContainerConfig {
     pub image: Option<ImageSpec>,
     #[prost(string, repeated, tag = "3")]
     pub command: Vec<String>,
+    #[prost(message, repeated, tag = "6")]
+    pub envs: Vec<KeyValue>,
     #[prost(message, repeated, tag = "7")]
     pub mounts: Vec<Mount>,
+    #[prost(message, repeated, tag = "8")]
+    pub devices: Vec<Device>,
     #[prost(map = "string, string", tag = "10")]
     pub annotations: HashMap<String, String>,
     #[prost(string, tag = "11")]

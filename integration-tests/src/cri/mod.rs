@@ -4,6 +4,7 @@
 //! Decides how a call is made and how long it may take. What a pod is made of is [`pod`]'s
 //! business.
 
+pub mod given;
 pub mod messages;
 pub mod pod;
 pub mod statistics;

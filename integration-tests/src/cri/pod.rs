@@ -56,6 +56,7 @@ impl<'a> Pod<'a> {
                 cgroup_parent: format!("/{}", containerd.scratch.cgroup()),
                 security_context: Some(LinuxSandboxSecurityContext {
                     namespace_options: Some(namespaces()),
+                    ..LinuxSandboxSecurityContext::default()
                 }),
             }),
             ..PodSandboxConfig::default()
@@ -89,6 +90,7 @@ impl<'a> Pod<'a> {
                 resources: None,
                 security_context: Some(LinuxContainerSecurityContext {
                     namespace_options: Some(namespaces()),
+                    ..LinuxContainerSecurityContext::default()
                 }),
             }),
             ..ContainerConfig::default()
@@ -122,6 +124,11 @@ impl<'a> Pod<'a> {
         let id = self.create(name, command, adjust)?;
         self.cri.start_container(&id)?;
         Ok(id)
+    }
+
+    /// Its name, which is its UID too.
+    pub fn name(&self) -> &str {
+        self.config.metadata.as_ref().map_or("", |metadata| &metadata.name)
     }
 
     /// What the log file of container `name` holds so far.

@@ -4,6 +4,7 @@
 //! Decides what is in the images and what they are called. Writes an OCI archive for `ctr images
 //! import`; must not know containerd.
 
+pub mod glibc;
 mod tarball;
 
 use std::path::Path;
@@ -22,30 +23,87 @@ pub const BUSYBOX: &str = "localhost/berth/busybox:test";
 /// What keeps a pod's sandbox: a process that sleeps.
 pub const PAUSE: &str = "localhost/berth/pause:test";
 
+/// An image of one layer.
+struct Image<'a> {
+    name: &'a str,
+    entrypoint: Value,
+    command: Value,
+    layer: &'a [u8],
+}
+
 /// Writes an OCI archive that holds [`BUSYBOX`] and [`PAUSE`] to `path`.
 ///
 /// # Errors
 /// When busybox is missing or not static, or the archive cannot be written.
 pub fn write_archive(path: &Path) -> Result<()> {
     let layer = layer(Path::new(busybox::BUSYBOX))?;
-    let layer_digest = digest(&layer);
-    let mut blobs = vec![(layer_digest.clone(), layer.clone())];
-    let mut manifests = Vec::new();
     let sleep = json!(["/bin/busybox", "sleep", "2147483647"]);
-    for (name, entrypoint, command) in
-        [(BUSYBOX, Value::Null, json!(["/bin/sh"])), (PAUSE, sleep, Value::Null)]
-    {
+    write(
+        path,
+        &[
+            Image {
+                name: BUSYBOX,
+                entrypoint: Value::Null,
+                command: json!(["/bin/sh"]),
+                layer: &layer,
+            },
+            Image { name: PAUSE, entrypoint: sleep, command: Value::Null, layer: &layer },
+        ],
+    )
+}
+
+/// Writes an OCI archive that holds the images of [`glibc`] to `path`.
+///
+/// # Errors
+/// When the machine's libc cannot be found, or the archive cannot be written.
+pub fn write_glibc_archive(path: &Path) -> Result<()> {
+    let layers = glibc::LAYOUTS.map(|layout| Ok((layout.name(), layout.layer()?)));
+    let layers = layers.into_iter().collect::<Result<Vec<(&str, Vec<u8>)>>>()?;
+    let images: Vec<Image<'_>> = layers
+        .iter()
+        .map(|(name, layer)| Image {
+            name,
+            entrypoint: Value::Null,
+            command: json!(["/bin/sh"]),
+            layer,
+        })
+        .collect();
+    write(path, &images)
+}
+
+/// Writes an OCI archive to `path` that holds one image, called `name`, of the files that `build` makes in a folder.
+///
+/// # Errors
+/// When `build` fails, or the archive cannot be written.
+pub fn write_built(path: &Path, name: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let layer = glibc::layer(build)?;
+    let command = json!(["/bin/sh"]);
+    write(path, &[Image { name, entrypoint: Value::Null, command, layer: &layer }])
+}
+
+fn write(path: &Path, images: &[Image<'_>]) -> Result<()> {
+    let mut blobs = Vec::new();
+    let mut manifests = Vec::new();
+    for Image { name, entrypoint, command, layer } in images {
+        let layer_digest = digest(layer);
+        if !blobs.iter().any(|(known, _)| *known == layer_digest) {
+            blobs.push((layer_digest.clone(), layer.to_vec()));
+        }
         let config = serde_json::to_vec(&json!({
             "architecture": architecture(),
             "os": "linux",
-            "config": {"Entrypoint": entrypoint, "Cmd": command, "Env": ["PATH=/bin"]},
+            "config": {
+                "Entrypoint": entrypoint,
+                "Cmd": command,
+                "Env": ["PATH=/bin:/sbin:/usr/bin:/usr/sbin"],
+            },
             "rootfs": {"type": "layers", "diff_ids": [&layer_digest]},
         }))?;
         let manifest = serde_json::to_vec(&json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
-            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", layer)],
         }))?;
         let mut entry = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
         entry["annotations"] = json!({"io.containerd.image.name": name});

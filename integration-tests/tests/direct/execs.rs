@@ -26,6 +26,8 @@ pub fn register(suite: &mut Suite) {
             delete_of_a_running_exec_is_refused_and_it_runs_on,
             an_exec_that_was_never_started_can_be_deleted,
             an_exec_that_cannot_be_executed_is_refused_and_leaves_the_container,
+            an_exec_that_fails_after_one_that_ran_is_not_taken_for_it,
+            a_runtime_killed_while_it_wrote_its_pid_file_breaks_no_later_exec,
             a_garbled_exec_spec_is_refused,
             an_exec_into_a_stopped_container_is_refused,
             the_end_of_the_init_ends_its_execs,
@@ -127,6 +129,33 @@ async fn an_exec_that_cannot_be_executed_is_refused_and_leaves_the_container(
     refused(c.task().state("birch", "leaf").await, Code::NOT_FOUND, "leaf")?;
     ensure!(c.status().await? == Status::RUNNING);
     ensure!(c.task().pids("birch").await? == [c.pid]);
+    lab.retire(c).await
+}
+
+/// The files of a launch are used again by the next one: what the first left must not answer for the second.
+async fn an_exec_that_fails_after_one_that_ran_is_not_taken_for_it(lab: &Lab) -> Result<()> {
+    let c = lab.run(lab.sleeper("birch")).await?;
+    lab.exec(&c, "leaf", &["true"], Streams::Null).await?;
+    within("Wait", c.task().wait("birch", "leaf")).await??;
+    lab.add_exec(&c, "twig", &["no-such-program"], &Streams::Output).await?;
+    refused(c.task().start("birch", "twig").await, Code::UNKNOWN, "no-such-program")?;
+    lab.retire(c).await
+}
+
+/// runc writes its PID file under another name, which must not exist, and renames it.
+async fn a_runtime_killed_while_it_wrote_its_pid_file_breaks_no_later_exec(
+    lab: &Lab,
+) -> Result<()> {
+    let c = lab.run(lab.sleeper("birch")).await?;
+    for slot in 0..4 {
+        std::fs::write(c.bundle.path.join(format!(".exec-{slot}.pid")), "")?;
+    }
+    // The first may fail: its runtime is the one that was killed.
+    lab.add_exec(&c, "leaf", &["true"], &Streams::Null).await?;
+    c.task().start("birch", "leaf").await.ok();
+    lab.exec(&c, "twig", &["true"], Streams::Null).await?;
+    let waited = within("Wait", c.task().wait("birch", "twig")).await??;
+    ensure!(waited.exit_status == 0, "{waited:?}");
     lab.retire(c).await
 }
 

@@ -1,113 +1,284 @@
-//! Admission: from a bundle's annotations to a grant or a refusal.
+//! Admission: from what a bundle says to a grant and an edited bundle, or to a refusal.
 //!
-//! Decides who asks and whether this version can answer. Must not mount, signal or spawn.
+//! ```text
+//! Ask::read ─► observe ─► prior allocation? ─► trust ─► [ node lock: decide ─► Reserved ] ─► links, trees ─► edits ─► stored
+//! ```
+//!
+//! Decides the order, and that an admission which fails anywhere leaves neither a grant nor a changed bundle. Must not mount, signal or
+//! run anything in the container.
 
+use std::path::{Path, PathBuf};
+
+use device::{DriverTree, Placing};
+use ledger::{Grant, InProgress};
 use oci_specs::Bundle;
+use plan::trust::{OtherAllocator, env_may_ask, may_ask, may_hold};
+use plan::visible::Visible;
+use plan::{Capabilities, Gpu, GrantId, Inventory, Refusal, Want};
 
-/// The domain of every annotation that asks Berth for something.
-const DOMAIN: &str = "berth.dev";
-/// CRI's mark for what kind of container this is (containerd's CRI annotations).
-const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
+use crate::ask::Ask;
+use crate::claim::{Claim, Facts, take};
+use crate::crash::point;
+use crate::edits::{Parts, Variables, edits, joined};
+use crate::prior::{self, Prior};
+use crate::{Denied, Fault, Node};
 
-/// Whose container it is, as the ledger will know it.
-#[derive(Debug, Clone, Copy)]
-pub struct Owner<'a> {
-    /// containerd namespace.
-    pub namespace: &'a str,
-    /// Sandbox id; the container's own where there is no pod.
-    pub sandbox: &'a str,
-    /// Container id.
-    pub container: &'a str,
-}
-
-/// What an admitted container was given. Empty for a container that asked for nothing.
+/// What an admitted container was given. Empty for a container that got nothing.
 #[derive(Debug, Default)]
-#[non_exhaustive]
-pub struct Admission {}
-
-/// An expected no: the request cannot be met here, and why.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// The annotation belongs to a later version.
-    #[error(
-        "berth: annotation {key}={value:?}: GPU requests are not in this version; \
-         remove the annotation to start the container without a GPU"
-    )]
-    NotInThisVersion {
-        /// The annotation's key as written.
-        key: String,
-        /// Its value as written.
-        value: String,
-    },
+pub struct Admission {
+    given: Option<Box<Given>>,
 }
 
-/// Decides whether a container may be launched, and with what.
-///
-/// A container without a request costs a walk over its annotations and nothing else: no file, no
-/// lock, no call.
-///
-/// # Errors
-/// [`Refusal`] when the container asks for something that cannot be given.
-pub fn admit(_owner: Owner<'_>, bundle: &Bundle) -> Result<Admission, Refusal> {
-    let annotations = &bundle.spec().annotations;
-    // The pause container never asks, although the pod's annotations reach it too.
-    if annotations.get(CONTAINER_TYPE).is_some_and(|kind| kind == "sandbox") {
-        return Ok(Admission::default());
+/// The parts of an admission that later steps need.
+#[derive(Debug)]
+pub(crate) struct Given {
+    pub(crate) grant: GrantId,
+    pub(crate) container: String,
+    /// Whether this admission made the grant, so that undoing it takes the grant back.
+    pub(crate) fresh: bool,
+    pub(crate) progress: Option<InProgress>,
+    pub(crate) env: Variables,
+    /// The driver's files, unless another has brought them.
+    pub(crate) tree: Option<DriverTree>,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) driver: String,
+    /// Whether `tree` comes as a layer of the root filesystem rather than by binds.
+    pub(crate) layered: bool,
+    /// Whether the root is the container's own, to be written to.
+    pub(crate) own_root: bool,
+    pub(crate) placings: Vec<Placing>,
+}
+
+/// The root filesystem that the container is about to get.
+#[derive(Debug, Clone, Default)]
+pub struct Rootfs {
+    /// Directories of the overlay that is going to be mounted, upper ones first; empty when it is no overlay or is mounted already.
+    pub layers: Vec<PathBuf>,
+    /// Whether it is mounted for this container and goes with it. Another's, which was there before, is left as it is.
+    pub own: bool,
+}
+
+impl Admission {
+    /// Directory to be added as the uppermost lower layer of the container's overlay.
+    pub fn layer(&self) -> Option<&Path> {
+        let given = self.given.as_ref().filter(|given| given.layered)?;
+        given.tree.as_ref().map(|tree| tree.path.as_path())
     }
-    match annotations.iter().find(|(key, _)| is_request(key)) {
-        Some((key, value)) => {
-            Err(Refusal::NotInThisVersion { key: key.clone(), value: value.clone() })
+
+    /// The grant; `None` for a container that got nothing.
+    pub fn grant(&self) -> Option<&GrantId> {
+        self.given.as_ref().map(|given| &given.grant)
+    }
+
+    pub(crate) fn given(&self) -> Option<&Given> {
+        self.given.as_deref()
+    }
+
+    pub(crate) fn given_mut(&mut self) -> Option<&mut Given> {
+        self.given.as_deref_mut()
+    }
+}
+
+/// What is to be taken, after precedence and trust.
+enum Decision {
+    Nothing,
+    Prior(Box<Prior>),
+    Asked(Want),
+    FromEnv(Want),
+}
+
+/// What a grant is carried out with.
+struct Work<'a> {
+    ask: &'a Ask,
+    inventory: &'a Inventory,
+    tree: Option<&'a DriverTree>,
+    layered: bool,
+    prior_edits: Option<oci_specs::Edits>,
+}
+
+impl Node {
+    /// Decides about `ask` and, if it is granted, edits the bundle. May block: on the node's locks, on a child that looks at the node.
+    ///
+    /// `sandbox_init` is the PID of the pod's first process, if there is a pod.
+    ///
+    /// # Errors
+    /// [`Denied`]; nothing is held and the bundle is as it was.
+    pub fn admit(
+        &self,
+        ask: &Ask,
+        bundle: &Bundle,
+        rootfs: &Rootfs,
+        sandbox_init: Option<u32>,
+    ) -> Result<Admission, Denied> {
+        point("admit.start");
+        if !prior::can_matter(self, ask)? {
+            return Ok(Admission::default());
         }
-        None => Ok(Admission::default()),
+        // Looked at before anything is written beside it.
+        let ledger = self.ledger()?;
+        let inventory = self.inventory()?;
+        point("admit.observed");
+        let decision = self.decide(ask, &inventory)?;
+        let (claim, prior_edits) = match decision {
+            Decision::Nothing => return Ok(Admission::default()),
+            Decision::Prior(prior) => {
+                let Prior { by, gpus, edits } = *prior;
+                (Claim::External { by, gpus, request: ask.request.as_ref() }, edits)
+            }
+            Decision::Asked(want) => (Claim::Ours { want, request: ask.request.as_ref() }, None),
+            Decision::FromEnv(want) => (Claim::Ours { want, request: None }, None),
+        };
+        let driver = inventory.driver.as_ref().ok_or(Refusal::NoDriver)?;
+        let capabilities = capabilities(ask);
+        // Slow at most once per driver version; before anything is held.
+        let tree = (!ask.evidence.libraries)
+            .then(|| device::driver_tree(&self.host, &self.tool, driver, &capabilities))
+            .transpose()?;
+        point("admit.prepared");
+        let facts = Facts {
+            ask,
+            inventory: &inventory,
+            capabilities: &capabilities,
+            sandbox_init: sandbox_init.map(process_id).transpose()?,
+        };
+        let taken = take(self, &ledger, &claim, facts)?;
+        point("admit.taken");
+        let grant = taken.grant.clone();
+        let fresh = taken.progress.is_some();
+        let layered = tree.as_ref().is_some_and(|tree| fits(tree, &rootfs.layers));
+        let work = Work { ask, inventory: &inventory, tree: tree.as_ref(), layered, prior_edits };
+        let (env, placings) = match self.apply(work, &grant, bundle) {
+            Ok(applied) => applied,
+            Err(error) => {
+                if let Err(fault) = self.take_back(&grant.id, &ask.container, fresh) {
+                    tracing::warn!(container = ask.container, %fault, "left for reconcile");
+                }
+                return Err(error);
+            }
+        };
+        Ok(Admission {
+            given: Some(Box::new(Given {
+                grant: grant.id,
+                container: ask.container.clone(),
+                fresh,
+                progress: taken.progress,
+                env,
+                tree,
+                capabilities,
+                driver: driver.version.clone(),
+                layered,
+                own_root: rootfs.own,
+                placings,
+            })),
+        })
+    }
+
+    /// Precedence and trust: already injected > CDI annotations > our annotations > environment.
+    fn decide(&self, ask: &Ask, inventory: &Inventory) -> Result<Decision, Denied> {
+        let prior = prior::find(self, ask, inventory)?;
+        if let Some(request) = &ask.request {
+            if request.opted_out && prior.is_none() {
+                return Ok(Decision::Nothing);
+            }
+            let other = OtherAllocator(device::kubelet::owner_of_gpus(&self.kubelet)?);
+            may_ask(request, &ask.asker, &self.policy, &other, prior.is_some())?;
+        }
+        if let Some(prior) = prior {
+            if let Some(request) = &ask.request {
+                request.agrees_with(&prior.gpus, prior.by)?;
+            }
+            return Ok(Decision::Prior(Box::new(prior)));
+        }
+        if let Some(request) = &ask.request {
+            let want = request.want.clone().ok_or_else(|| request.needs_a_claim())?;
+            return Ok(Decision::Asked(want));
+        }
+        match ask.evidence.visible.as_deref() {
+            Some(value) if env_may_ask(&ask.asker, &self.policy) => {
+                let wanted = Visible::parse(value).asks(value, inventory, &self.policy)?;
+                let Some(want) = wanted else { return Ok(Decision::Nothing) };
+                may_hold("NVIDIA_VISIBLE_DEVICES", &ask.asker, &self.policy)?;
+                Ok(Decision::FromEnv(want))
+            }
+            _ => Ok(Decision::Nothing),
+        }
+    }
+
+    /// Carries a grant out as far as that can be done before the container is there. What later steps need comes back: the environment, and
+    /// what is put in place when the container is armed.
+    fn apply(
+        &self,
+        work: Work<'_>,
+        grant: &Grant,
+        bundle: &Bundle,
+    ) -> Result<(Variables, Vec<Placing>), Denied> {
+        let Work { ask, inventory, tree, layered, prior_edits } = work;
+        let gpus = gpus_of(grant, inventory);
+        let nodes = device::device_nodes(&self.host, &gpus)?;
+        for problem in device::char_links(&self.host, &nodes) {
+            tracing::warn!(container = ask.container, %problem, "a link in /dev/char could not be made");
+        }
+        point("admit.links");
+        let proc = device::proc_tree(&self.host, &gpus)?;
+        point("admit.trees");
+        let parts = Parts {
+            host: &self.host,
+            grant,
+            nodes: &nodes,
+            tree,
+            layered,
+            already_void: ask.variable("NVIDIA_VISIBLE_DEVICES") == Some("void"),
+            confined: ask.asker.privileged.is_none(),
+        };
+        let all = joined(prior_edits.unwrap_or_default(), edits(&parts));
+        let env = all.env.clone();
+        bundle.store(&all)?;
+        point("admit.stored");
+        Ok((env, Placing::proc_driver(&proc)))
+    }
+
+    /// Undoes an admission whose container could not be made. Safe to call for one that gave nothing.
+    ///
+    /// # Errors
+    /// [`Fault`] when the ledger cannot be written; reconcile will finish it.
+    pub fn undo(&self, admission: Admission) -> Result<(), Fault> {
+        point("undo.start");
+        match admission.given {
+            Some(given) => {
+                self.forget(&given.grant, &given.container);
+                self.take_back(&given.grant, &given.container, given.fresh)
+            }
+            None => Ok(()),
+        }
     }
 }
 
-/// `berth.dev/<field>` or `<container>.berth.dev/<field>`.
-fn is_request(key: &str) -> bool {
-    key.split_once('/').is_some_and(|(domain, _)| {
-        domain == DOMAIN || domain.strip_suffix(DOMAIN).is_some_and(|rest| rest.ends_with('.'))
+/// The GPUs of a grant, as they are now.
+fn gpus_of<'a>(grant: &Grant, inventory: &'a Inventory) -> Vec<&'a Gpu> {
+    grant.gpus.iter().filter_map(|given| inventory.gpu(&given.uuid)).collect()
+}
+
+/// Driver capabilities: the annotation's, else what the image's variable leaves of the default.
+fn capabilities(ask: &Ask) -> Capabilities {
+    let annotated = ask.request.as_ref().and_then(|request| request.capabilities.as_ref());
+    plan::capability::effective(annotated, ask.variable("NVIDIA_DRIVER_CAPABILITIES"))
+}
+
+/// A process as the ledger knows it.
+pub(crate) fn process_id(pid: u32) -> Result<ledger::ProcessId, Fault> {
+    let start = ledger::liveness::start_time(pid);
+    let start_time = start.map_err(|source| Fault::Process { pid, source })?.unwrap_or_default();
+    Ok(ledger::ProcessId { pid, start_time })
+}
+
+/// Whether the tree can be laid below these layers: a directory of ours over a symlink or a file of the image's would hide it.
+fn fits(tree: &DriverTree, layers: &[PathBuf]) -> bool {
+    if layers.is_empty() {
+        return false;
+    }
+    tree.directories().iter().all(|directory| {
+        layers.iter().all(|layer| {
+            std::fs::symlink_metadata(layer.join(directory)).map_or(true, |meta| meta.is_dir())
+        })
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OWNER: Owner<'static> = Owner { namespace: "test", sandbox: "pod", container: "c" };
-
-    fn bundle(annotations: &[(&str, &str)]) -> (tempfile::TempDir, Bundle) {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let map: std::collections::BTreeMap<_, _> = annotations.iter().copied().collect();
-        let config = serde_json::json!({ "annotations": map });
-        std::fs::write(dir.path().join("config.json"), config.to_string()).expect("writable");
-        let bundle = Bundle::load(dir.path()).expect("a readable bundle");
-        (dir, bundle)
-    }
-
-    #[test]
-    fn a_container_without_a_request_is_admitted() {
-        let (_dir, bundle) = bundle(&[
-            ("io.kubernetes.cri.container-name", "web"),
-            ("notberth.dev/gpus", "1"),
-            ("berth.development/gpus", "1"),
-            ("berth.dev", "1"),
-        ]);
-        assert!(admit(OWNER, &bundle).is_ok());
-    }
-
-    #[test]
-    fn a_request_is_refused_with_its_key_and_value() {
-        for key in ["berth.dev/gpus", "web.berth.dev/mig"] {
-            let (_dir, bundle) = bundle(&[(key, "2")]);
-            let words = admit(OWNER, &bundle).expect_err("not in this version").to_string();
-            assert!(words.contains(key) && words.contains("\"2\""), "{words}");
-        }
-    }
-
-    #[test]
-    fn the_pause_container_never_asks() {
-        let (_dir, bundle) = bundle(&[(CONTAINER_TYPE, "sandbox"), ("berth.dev/gpus", "1")]);
-        assert!(admit(OWNER, &bundle).is_ok());
-    }
 }

@@ -1,18 +1,56 @@
-//! Arm: what needs the created container's cgroup or mount namespace, before its first instruction.
+//! Arm: what needs the created container's mount namespace, before its first instruction, and the grant's last word: applied.
 //!
 //! Decides nothing: carries out what the admission says. Must not run anything inside the container.
 
-use crate::Admission;
+use std::path::PathBuf;
 
-/// Breakage while a decision was carried out.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum Fault {}
+use ledger::State;
 
-/// Completes a created container whose init (host PID `init`) still waits for its start.
-///
-/// # Errors
-/// [`Fault`] when an essential step failed; the container must then not be started.
-pub fn arm(_admission: &Admission, _init: u32) -> Result<(), Fault> {
-    Ok(())
+use crate::admit::{Admission, process_id};
+use crate::claim::LOCK;
+use crate::crash::point;
+use crate::{Fault, Node};
+
+impl Node {
+    /// Completes a created container whose init (host PID `init`) still waits for its start. `cgroup` is its own, if it is known.
+    ///
+    /// # Errors
+    /// [`Fault`] when an essential step failed; the container must then not be started.
+    pub fn arm(
+        &self,
+        admission: &mut Admission,
+        init: u32,
+        cgroup: Option<PathBuf>,
+    ) -> Result<(), Fault> {
+        let Some(given) = admission.given_mut() else { return Ok(()) };
+        point("arm.start");
+        for warning in device::arm::place(init, &given.placings)? {
+            tracing::warn!(container = given.container, %warning, "not placed in the container");
+        }
+        point("arm.placed");
+        self.forget(&given.grant, &given.container);
+        let init = process_id(init)?;
+        let ledger = self.ledger()?;
+        let mut locked = ledger.lock(LOCK)?;
+        point("arm.locked");
+        let gone = || Fault::GrantGone {
+            grant: given.grant.to_string(),
+            container: given.container.clone(),
+        };
+        let mut all = locked.grants().iter();
+        let grant = all.position(|grant| grant.id == given.grant).ok_or_else(gone)?;
+        let mut members = locked.grants()[grant].members.iter();
+        let member = members.position(|member| member.container == given.container);
+        let member = member.ok_or_else(gone)?;
+        locked.change(|grants| {
+            let grant = &mut grants[grant];
+            grant.members[member].init = Some(init);
+            grant.members[member].cgroup = cgroup;
+            grant.state = State::Applied;
+        })?;
+        point("arm.applied");
+        given.progress = None;
+        point("arm.unmarked");
+        Ok(())
+    }
 }

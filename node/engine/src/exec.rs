@@ -5,12 +5,18 @@
 
 use std::borrow::Cow;
 
-use crate::Admission;
+use crate::{Admission, Fault};
 
 /// Merges the admission into an exec's process spec (JSON of the runtime spec's `process`).
 /// Without a grant, the very bytes that came in.
-pub fn merge_exec<'a>(_admission: &Admission, process: &'a [u8]) -> Cow<'a, [u8]> {
-    Cow::Borrowed(process)
+///
+/// # Errors
+/// [`Fault::Bundle`] when the process spec is not what the runtime specification describes.
+pub fn merge_exec<'a>(admission: &Admission, process: &'a [u8]) -> Result<Cow<'a, [u8]>, Fault> {
+    match admission.given() {
+        Some(given) => Ok(oci_specs::edit_process(process, &given.env)?),
+        None => Ok(Cow::Borrowed(process)),
+    }
 }
 
 #[cfg(test)]
@@ -20,8 +26,7 @@ mod tests {
     #[test]
     fn without_a_grant_the_bytes_are_the_same() {
         let process = b"{ \"args\" : [\"sh\"] }\n";
-        assert!(
-            matches!(merge_exec(&Admission::default(), process), Cow::Borrowed(p) if p == process)
-        );
+        let merged = merge_exec(&Admission::default(), process).expect("nothing to do");
+        assert!(matches!(merged, Cow::Borrowed(p) if p == process));
     }
 }

@@ -1,18 +1,34 @@
 //! The engine: what the doors (shim, operator's command) may ask of the node's brain.
 //!
 //! Decides, for one container, whether it is admitted, what is done between create and start, what
-//! its execs get, and what is given back. In this version no GPU can be granted: a container that
-//! asks for none passes through every seam untouched, and one that asks is refused, not ignored.
-//! Must not know containerd, ttrpc or stdio.
+//! its execs get, and what is given back. Read `admit.rs` first: it is the flow. A container that asks for nothing passes
+//! through every seam untouched. Must not know containerd, ttrpc or stdio.
 
 #![forbid(unsafe_code)]
 
 mod admit;
 mod arm;
+mod ask;
+mod audit;
+mod claim;
+pub mod config;
+pub mod crash;
+mod dress;
+mod edits;
+mod examine;
 mod exec;
+mod fault;
+mod node;
+mod prior;
+mod reconcile;
 mod release;
 
-pub use admit::{Admission, Owner, Refusal, admit};
-pub use arm::{Fault, arm};
+pub use admit::{Admission, Rootfs};
+pub use ask::{Ask, Owner};
+pub use examine::{Check, Outcome};
 pub use exec::merge_exec;
-pub use release::release;
+pub use fault::{Denied, Fault};
+pub use ledger::{GivenGpu, Grant, Member, Origin, Snapshot, State};
+pub use node::Node;
+pub use plan::{Ancestor, Candidate, Capabilities, Driver, Gpu, Inventory, Peer, Refusal, Verdict};
+pub use reconcile::Report;

@@ -17,8 +17,8 @@ use containerd_shim_protos::protobuf::Message;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 
 use crate::cli::Cli;
-use crate::config::Dialect;
 use crate::options::is_known;
+use engine::config::Dialect;
 
 /// The most that is read from standard input.
 const INPUT_LIMIT: u64 = 10 << 20;

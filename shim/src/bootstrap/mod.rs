@@ -21,10 +21,11 @@ use nix::unistd::{ForkResult, Pid, fork, setpgid};
 use oci_specs::{Bundle, BundleError};
 
 use crate::cli::Cli;
-use crate::config::{Config, ConfigError};
 use crate::options::{OptionsError, RuntimeOptions};
+use engine::config::{Config, ConfigError};
 
 use dialect::Greeting;
+pub use place::keep_descriptors;
 pub use socket::{ShimSocket, SocketError, is_dead};
 
 /// Annotations that group containers into one shim, in order of precedence.

@@ -55,6 +55,11 @@ impl Cgroup {
         Ok(found)
     }
 
+    /// The directory that tells who is in it.
+    pub fn place(&self) -> Option<PathBuf> {
+        self.membership_dir().ok().map(Path::to_owned)
+    }
+
     /// Whether the container is frozen in a way that keeps even SIGKILL waiting (v1 only).
     pub fn is_frozen_v1(&self) -> bool {
         match self {

@@ -1,7 +1,7 @@
 //! Create: everything up to a container whose init waits for its start.
 //!
 //! ```text
-//! reserve ─► read bundle ─► record ─► admit ─► mount ─► stdio ─► runtime create
+//! reserve ─► read bundle ─► record ─► admit ─► mount ─► dress ─► stdio ─► runtime create
 //!                                                   ─► claim init ─► cgroup ─► arm ─► told
 //! ```
 //!
@@ -17,10 +17,11 @@ use std::time::Instant;
 use containerd_shim_protos::events::task::{TaskCreate, TaskIO};
 use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
-use engine::Owner;
+use engine::Admission;
 use oci_specs::Bundle;
 use tracing::warn;
 
+use super::admission::rootfs_of;
 use super::container::Container;
 use super::error::TaskError;
 use super::exit;
@@ -29,6 +30,7 @@ use super::record::Record;
 use super::shim::Shim;
 use crate::cgroup::Cgroup;
 use crate::cli::is_identifier;
+use crate::layers::with_layer;
 use crate::mount::{Mount, mount_all, unmount_all};
 use crate::off_loop::off_loop;
 use crate::options::RuntimeOptions;
@@ -70,6 +72,7 @@ struct Undo<'a> {
     id: &'a str,
     bundle: &'a Path,
     cgroups_path: &'a str,
+    admission: Admission,
     mounted: Option<PathBuf>,
     /// The runtime, once it has been asked to make something.
     runtime: Option<&'a Runc>,
@@ -97,7 +100,7 @@ impl Shim {
         if runtime.has_state(&request.id) {
             return Err(TaskError::ContainerExists { id: request.id });
         }
-        let bundle = Bundle::load(&request.bundle)?;
+        let bundle = Arc::new(Bundle::load(&request.bundle)?);
         let record = Record::new(
             &options,
             self.config.shim.bootstrap,
@@ -114,6 +117,7 @@ impl Shim {
             id: &request.id,
             bundle: &request.bundle,
             cgroups_path: bundle.spec().cgroups_path(),
+            admission: Admission::default(),
             mounted: None,
             runtime: None,
         };
@@ -126,7 +130,8 @@ impl Shim {
             }
         };
         let rootfs = undo.mounted.take();
-        let Made { process, admission, exit, cgroup } = made;
+        let admission = std::mem::take(&mut undo.admission);
+        let Made { process, exit, cgroup } = made;
         let pid = process.pid();
         let container = Arc::new(Container::new(
             request.id.clone(),
@@ -153,14 +158,17 @@ impl Shim {
         &self,
         request: &CreateRequest,
         options: &RuntimeOptions,
-        bundle: &Bundle,
+        bundle: &Arc<Bundle>,
         runtime: &'a Runc,
         undo: &mut Undo<'a>,
     ) -> Result<Made, TaskError> {
-        let admission = engine::admit(self.owner(&request.id), bundle)?;
+        undo.admission = self.admit(&request.id, bundle, &request.rootfs).await?;
         if !request.rootfs.is_empty() {
-            undo.mounted = Some(mount_rootfs(&request.bundle, &request.rootfs).await?);
+            let layered = undo.admission.layer().map(|layer| with_layer(&request.rootfs, layer));
+            let mounts = layered.as_ref().unwrap_or(&request.rootfs);
+            undo.mounted = Some(mount_rootfs(&request.bundle, mounts).await?);
         }
+        undo.carry(|admission| self.dress(admission, rootfs_of(bundle))).await?;
         let client = Client {
             namespace: &self.namespace,
             id: &request.id,
@@ -190,9 +198,10 @@ impl Shim {
                 |error| warn!(id = request.id, %error, "no cgroup: no stats, no OOM events"),
             )
             .ok();
-        engine::arm(&admission, pid.cast_unsigned())?;
+        let own = cgroup.as_ref().and_then(Cgroup::place);
+        undo.carry(|admission| self.arm(admission, pid, own)).await?;
         process.set_started(pid, handle);
-        Ok(Made { process, admission, exit, cgroup })
+        Ok(Made { process, exit, cgroup })
     }
 
     fn tell_created(&self, request: CreateRequest, pid: i32) {
@@ -211,11 +220,6 @@ impl Shim {
             pid: pid.cast_unsigned(),
             ..TaskCreate::default()
         });
-    }
-
-    /// Whose container it is, as the engine knows it.
-    pub(super) fn owner<'a>(&'a self, id: &'a str) -> Owner<'a> {
-        Owner { namespace: &self.namespace, sandbox: &self.group, container: id }
     }
 }
 
@@ -245,12 +249,24 @@ async fn run_create(
 
 struct Made {
     process: Process,
-    admission: engine::Admission,
     exit: tokio::sync::oneshot::Receiver<crate::process::Exit>,
     cgroup: Option<Cgroup>,
 }
 
 impl Undo<'_> {
+    /// Passes the admission through a step that needs it whole, and keeps it whether the step succeeds or not.
+    async fn carry<F>(&mut self, step: impl FnOnce(Admission) -> F) -> Result<(), TaskError>
+    where
+        F: Future<Output = Result<Admission, (Admission, TaskError)>>,
+    {
+        let (admission, done) = match step(std::mem::take(&mut self.admission)).await {
+            Ok(admission) => (admission, Ok(())),
+            Err((admission, error)) => (admission, Err(error)),
+        };
+        self.admission = admission;
+        done
+    }
+
     async fn undo(self) {
         let id = self.id;
         let mut clean = true;
@@ -268,7 +284,7 @@ impl Undo<'_> {
         {
             left(&error);
         }
-        if let Err(error) = engine::release(self.shim.owner(id)) {
+        if let Err(error) = self.shim.take_back(self.admission).await {
             left(&error);
         }
         // What could not be undone is for containerd's `delete`, which needs the record.

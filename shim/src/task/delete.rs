@@ -77,7 +77,7 @@ impl Shim {
                 .await
                 .map_err(|source| TaskError::File { action: "unmount", path, source })??;
         }
-        engine::release(self.owner(&container.id))?;
+        self.release(&container.id).await?;
         // Nothing is left to clean: containerd's `delete`, which comes next, shall find nothing to do.
         let _ = fs::remove_file(Record::path(&container.bundle));
         let deleted = Deleted { pid: container.init.pid(), exit: container.init.exit() };

@@ -13,6 +13,15 @@ use crate::options::OptionsError;
 use crate::runtime::RuntimeError;
 use crate::stdio::StdioError;
 
+impl From<engine::Denied> for TaskError {
+    fn from(denied: engine::Denied) -> Self {
+        match denied {
+            engine::Denied::Refused(refusal) => Self::Refused(refusal),
+            engine::Denied::Broken(fault) => Self::Fault(fault),
+        }
+    }
+}
+
 /// Why a request was not carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {

@@ -4,6 +4,7 @@
 //! an await: what takes time is guarded by a turn (see [`lifecycle`]), and whoever only reads or kills
 //! waits for nothing.
 
+mod admission;
 mod container;
 mod create;
 mod delete;

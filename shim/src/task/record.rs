@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Dialect;
 use crate::options::RuntimeOptions;
+use engine::config::Dialect;
 
 /// The file's name. Read by the same or a newer version of the shim.
 const FILE: &str = "berth.json";

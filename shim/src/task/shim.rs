@@ -5,14 +5,16 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use engine::Node;
+use engine::config::Config;
 use tokio::sync::Notify;
 
 use super::container::Container;
 use super::error::TaskError;
 use crate::cgroup::Hierarchies;
-use crate::config::Config;
 use crate::events::Events;
 use crate::process::Reaper;
 
@@ -24,6 +26,10 @@ pub struct Shim {
     pub group: String,
     /// The node's configuration.
     pub config: Config,
+    /// The node's brain.
+    pub node: Arc<Node>,
+    /// Whether any container here has ever been granted anything.
+    pub claimed: AtomicBool,
     /// Events to containerd.
     pub events: Events,
     /// Collects every child.
@@ -65,6 +71,8 @@ impl Shim {
         Self {
             namespace,
             group,
+            node: Arc::new(Node::new(&config)),
+            claimed: AtomicBool::new(false),
             config,
             events,
             reaper,

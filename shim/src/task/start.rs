@@ -127,7 +127,7 @@ impl Shim {
         };
         let mut stdio = prepare(&exec.process.stdio, client).await?;
         let spec = exec.take_spec();
-        files.write_spec(&engine::merge_exec(&container.admission, &spec))?;
+        files.write_spec(&engine::merge_exec(&container.admission, &spec)?)?;
         let child = stdio.take_child();
         let launch = Launch {
             bundle: &container.bundle,
@@ -138,9 +138,10 @@ impl Shim {
             patience,
         };
         let ran = container.runtime.exec(&container.id, launch, files.spec.clone()).await;
-        ran.map_err(|source| TaskError::Runtime {
-            what: "OCI runtime exec failed",
-            source: source.or_words(|| stdio.said()),
+        ran.map_err(|source| {
+            files.clear_unfinished();
+            let source = source.or_words(|| stdio.said());
+            TaskError::Runtime { what: "OCI runtime exec failed", source }
         })?;
         let pid = read_pid(&container.bundle.join(&files.pid))?;
         let streams = stdio.start().inspect_err(|_| end_unwatched(pid))?;
@@ -195,6 +196,15 @@ impl<'a> LaunchFiles<'a> {
             path: self.spec.clone(),
             source,
         })
+    }
+}
+
+impl LaunchFiles<'_> {
+    /// A runtime that was killed while it wrote its PID file leaves the unfinished one, which it would refuse to overwrite at the next
+    /// launch (runc opens `.<name>` with O_EXCL before it renames it).
+    fn clear_unfinished(&self) {
+        // Absent nearly always.
+        let _ = std::fs::remove_file(self.container.bundle.join(format!(".{}", self.pid)));
     }
 }
 

@@ -1,4 +1,4 @@
-//! The node's configuration file, as far as the shim itself needs it.
+//! The node's configuration file: one for all doors.
 //!
 //! Decides defaults and what is accepted. Unknown keys are errors that name key and line, so that a
 //! typing error never silently means "default". Must not know containers.
@@ -7,23 +7,28 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{env, fs, io};
 
+use plan::Policy;
 use serde::{Deserialize, Serialize};
 
 /// Where the configuration lives unless `BERTH_CONFIG` names another file.
 const DEFAULT_PATH: &str = "/etc/berth/config.toml";
 
 /// The effective configuration.
-#[derive(Debug, Clone, Default, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// `[shim]`
     pub shim: ShimSection,
     /// `[runtime]`
     pub runtime: RuntimeSection,
+    /// `[node]`
+    pub node: NodeSection,
+    /// `[policy]`
+    pub policy: Policy,
 }
 
 /// `[shim]`: how the shim presents itself to containerd.
-#[derive(Debug, Clone, Default, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct ShimSection {
     /// `bootstrap`: what `start` answers.
@@ -44,7 +49,7 @@ pub enum Dialect {
 }
 
 /// `[runtime]`: the OCI runtime. The only section that a handler's own file may override.
-#[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct RuntimeSection {
     /// `binary`: the OCI runtime, a path or a name looked up in `PATH`.
@@ -80,6 +85,52 @@ impl RuntimeSection {
     /// Deadline for everything else.
     pub fn control_deadline(&self) -> Duration {
         Duration::from_secs(self.control_deadline.max(1).into())
+    }
+}
+
+/// `[node]`: where the driver is, where Berth keeps its things, and which GPUs are its to give.
+#[derive(Debug, Clone, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct NodeSection {
+    /// `gpus`: UUIDs or PCI addresses of the GPUs that Berth may hand out; empty for all.
+    pub gpus: Vec<String>,
+    /// `root`: the host's root, below which devices, /proc, /sys and the driver are looked for.
+    pub root: PathBuf,
+    /// `driver-root`: root of the driver's files inside `root`; `/run/nvidia/driver` with a driver container.
+    pub driver_root: PathBuf,
+    /// `nvml`: the management library, a name for the loader or a path.
+    pub nvml: PathBuf,
+    /// `run`: what dies with the boot: the ledger, caches.
+    pub run: PathBuf,
+    /// `state`: what outlives it: the prepared driver files.
+    pub state: PathBuf,
+    /// `tool`: the `berth` program, which looks at the node for the shim.
+    pub tool: PathBuf,
+    /// `observe-deadline`: longest time in seconds for one look at the node.
+    pub observe_deadline: u32,
+    /// `release-wait`: how long in seconds an admission waits for what is just being given back.
+    pub release_wait: u32,
+    /// `kubelet`: the kubelet's directory, which shows what device plugins have allocated.
+    pub kubelet: PathBuf,
+    /// `cdi-dirs`: CDI specifications; a later directory beats an earlier one.
+    pub cdi_dirs: Vec<PathBuf>,
+}
+
+impl Default for NodeSection {
+    fn default() -> Self {
+        Self {
+            gpus: Vec::new(),
+            root: "/".into(),
+            driver_root: "/".into(),
+            nvml: "libnvidia-ml.so.1".into(),
+            run: "/run/berth".into(),
+            state: "/var/lib/berth".into(),
+            tool: "/usr/bin/berth".into(),
+            observe_deadline: 60,
+            release_wait: 15,
+            kubelet: "/var/lib/kubelet".into(),
+            cdi_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
+        }
     }
 }
 
@@ -124,6 +175,21 @@ impl Config {
         }
     }
 
+    /// The file that [`Config::load`] reads, whether it is there or not.
+    pub fn path() -> PathBuf {
+        env::var_os("BERTH_CONFIG").map_or_else(|| DEFAULT_PATH.into(), PathBuf::from)
+    }
+
+    /// The file that `BERTH_CONFIG` names, if it names one.
+    pub fn explicit_path() -> Option<PathBuf> {
+        env::var_os("BERTH_CONFIG").map(PathBuf::from)
+    }
+
+    /// The policy as decisions take it: `[policy]` with `node.gpus`.
+    pub fn policy(&self) -> Policy {
+        Policy { gpus: self.node.gpus.clone(), ..self.policy.clone() }
+    }
+
     fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.into(), source })?;
@@ -147,6 +213,48 @@ mod tests {
             .expect_err("a typing error")
             .to_string();
         assert!(error.contains("binry") && error.contains("line 3"), "{error}");
+    }
+
+    /// What is installed as /etc/berth/config.toml.
+    const PACKAGED: &str = include_str!("../../../packaging/config/config.toml");
+    /// What operators read.
+    const GUIDE: &str = include_str!("../../../docs/berth.md");
+
+    /// The same with everything in force that it shows commented out; its sentences stay comments.
+    fn in_force(text: &str) -> String {
+        let key =
+            |rest: &str| rest.starts_with(|first: char| first == '[' || first.is_ascii_lowercase());
+        let lines = text
+            .lines()
+            .map(|line| line.strip_prefix('#').filter(|rest| key(rest)).unwrap_or(line));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn the_packaged_file_shows_every_key_with_its_default() {
+        let as_installed: Config = toml::from_str(PACKAGED).expect("valid");
+        assert_eq!(as_installed, Config::default(), "installing it changes nothing");
+        let (keys, ceiling) =
+            PACKAGED.split_once("#[policy.ceilings").expect("an example of a ceiling");
+        let keys = in_force(keys);
+        assert_eq!(toml::from_str::<Config>(&keys).expect("valid"), Config::default());
+        let shown: toml::Table = keys.parse().expect("valid");
+        for (section, all) in toml::Table::try_from(Config::default()).expect("a table") {
+            for key in all.as_table().expect("a section").keys().filter(|key| *key != "ceilings") {
+                assert!(
+                    shown[&section].get(key).is_some(),
+                    "{section}.{key} is not in the packaged file"
+                );
+                assert!(
+                    GUIDE.contains(&format!("| `{section}.{key}` |")),
+                    "{section}.{key} is not in docs/berth.md"
+                );
+            }
+        }
+        let ceiling: Config =
+            toml::from_str(&in_force(&format!("[policy.ceilings{ceiling}"))).expect("valid");
+        let ceiling = ceiling.policy.ceilings.get("team-*").expect("its example");
+        assert!(ceiling.gpus.is_some() && ceiling.memory.is_some(), "{ceiling:?}");
     }
 
     #[test]

@@ -1,0 +1,78 @@
+//! The command line. Decides names, help and what is required; does nothing.
+
+use clap::{Parser, Subcommand};
+
+/// See what Berth has given to whom on this node, and why.
+///
+/// Berth runs below Kubernetes and containerd, where containers are launched. This command reads its ledger and the node; only
+/// `reconcile` changes anything.
+#[derive(Debug, Parser)]
+#[command(name = "berth", version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Answer in JSON. Its fields are stable: they are only ever added.
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List grants: who holds which GPU.
+    Ps,
+    /// Tell what a container asked for, what it got, and why not something else.
+    Explain {
+        /// Container id (or its beginning), `namespace/pod/container` as `ps` shows it, or a grant's id.
+        container: String,
+    },
+    /// Show the GPUs, how close they are to each other, and who holds them.
+    Topo,
+    /// Check everything that Berth needs on this node. Exits with 0 (all well), 1 (warnings) or 2 (failures).
+    Doctor,
+    /// Compare the ledger with what lives, and give back what the dead still hold.
+    Reconcile {
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// The configuration.
+    Config {
+        /// What of it.
+        #[command(subcommand)]
+        command: ConfigCommand,
+    },
+    /// The record of who holds what.
+    Ledger {
+        /// What of it.
+        #[command(subcommand)]
+        command: LedgerCommand,
+    },
+    /// Look at the node and remember what is there. The shim runs this.
+    #[command(hide = true)]
+    Observe,
+    /// Prepare the driver's files for containers. The shim runs this.
+    #[command(hide = true)]
+    PrepareDriver {
+        /// Which parts of the driver, as `berth.dev/driver-capabilities` names them.
+        #[arg(long)]
+        capabilities: String,
+    },
+}
+
+/// What of the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print the configuration that is in force, with every default.
+    Show,
+}
+
+/// What of the ledger.
+#[derive(Debug, Subcommand)]
+pub enum LedgerCommand {
+    /// Print every record.
+    Show,
+    /// Check that the ledger can be read and that its records make sense together.
+    Verify,
+}

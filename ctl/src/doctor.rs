@@ -1,0 +1,162 @@
+//! `berth doctor`: everything that Berth needs on this node, each with a line on what to do.
+//!
+//! Decides how checks are shown and what the exit status says: 0 all well, 1 warnings, 2 failures. The node itself is examined by the
+//! engine; here are the programs around it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use engine::config::Config;
+use engine::{Check, Node, Outcome};
+use serde_json::json;
+
+use crate::view;
+
+/// Where containerd's configuration is.
+const CONTAINERD: &str = "/etc/containerd/config.toml";
+const SHIM: &str = "containerd-shim-berth-v2";
+/// How containerd learns of Berth. Not by a drop-in where that would replace the rest of the CRI plugin's section.
+const ADD_HANDLER: &str = "containerd 2: put packaging/containerd/berth-v3.toml where config.toml imports it; \
+     containerd 1.6 and 1.7: append berth-v2.toml's table to config.toml; then restart containerd";
+
+/// Looks at everything and prints it.
+pub fn run(json: bool) -> anyhow::Result<ExitCode> {
+    let mut checks = Vec::new();
+    match Config::load() {
+        Err(error) => checks.push(Check::failure(
+            "configuration",
+            error.to_string(),
+            "correct the file; `berth config show` prints what is in force",
+        )),
+        Ok(config) => {
+            checks.push(Check::well("configuration", Config::path().display().to_string()));
+            checks.extend(Node::new(&config).examine());
+            checks.push(runtime(&config.runtime.binary, config.runtime.systemd_cgroup));
+        }
+    }
+    checks.push(shim());
+    checks.push(handler());
+    show(&checks, json)?;
+    let failed = checks.iter().any(|check| matches!(check.outcome, Outcome::Failure { .. }));
+    let warned = checks.iter().any(|check| matches!(check.outcome, Outcome::Warning { .. }));
+    Ok(ExitCode::from(if failed { 2 } else { u8::from(warned) }))
+}
+
+fn show(checks: &[Check], json: bool) -> anyhow::Result<()> {
+    if json {
+        let views: Vec<_> = checks.iter().map(as_json).collect();
+        return view::print_json(&json!({ "checks": views }));
+    }
+    let mut lines = Vec::new();
+    for Check { name, outcome } in checks {
+        let (head, words, fix) = match outcome {
+            Outcome::Well(words) => ("ok", words, None),
+            Outcome::Skipped(reason) => ("skip", reason, None),
+            Outcome::Warning { problem, fix } => ("warn", problem, Some(fix)),
+            Outcome::Failure { problem, fix } => ("FAIL", problem, Some(fix)),
+        };
+        // A file with a mistake is shown with its line.
+        let mut words = words.trim_end().lines();
+        lines.push(format!("{head:<4}  {name}: {}", words.next().unwrap_or_default()));
+        lines.extend(words.map(|line| format!("      {line}")));
+        lines.extend(fix.map(|fix| format!("      fix: {fix}")));
+    }
+    view::print_lines(&lines)
+}
+
+fn as_json(check: &Check) -> serde_json::Value {
+    let (status, words, fix) = match &check.outcome {
+        Outcome::Well(words) => ("ok", words, None),
+        Outcome::Skipped(reason) => ("skipped", reason, None),
+        Outcome::Warning { problem, fix } => ("warning", problem, Some(fix)),
+        Outcome::Failure { problem, fix } => ("failure", problem, Some(fix)),
+    };
+    json!({ "check": check.name, "status": status, "detail": words, "fix": fix })
+}
+
+/// runc 1.1.3 to 1.1.6 drop the rule of a device that has no link in /dev/char when systemd makes the cgroups.
+fn runtime(binary: &str, systemd: bool) -> Check {
+    let name = "OCI runtime";
+    let fix = "install runc, or set runtime.binary";
+    let Some(words) = first_line(binary, &["--version"]) else {
+        return Check::failure(name, format!("{binary} cannot be run"), fix);
+    };
+    if drops_rules(&words) {
+        let problem = format!(
+            "{words} drops device rules without a link in /dev/char when systemd makes the cgroups"
+        );
+        let fix = "install runc 1.1.7 or newer; Berth makes the links for what it grants";
+        return if systemd {
+            Check::warning(name, problem, fix)
+        } else {
+            Check::well(name, format!("{words} (with systemd cgroups, take 1.1.7 or newer)"))
+        };
+    }
+    Check::well(name, words)
+}
+
+fn drops_rules(version: &str) -> bool {
+    let number = version.strip_prefix("runc version ").unwrap_or_default();
+    let mut parts = number.split(['.', '+', '-', '~', ' ']).map(|part| part.parse::<u32>().ok());
+    let parts: [Option<u32>; 3] = std::array::from_fn(|_| parts.next().flatten());
+    matches!(parts, [Some(1), Some(1), Some(3..=6)])
+}
+
+fn first_line(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    output.status.success().then(|| text.lines().next().unwrap_or_default().to_owned())
+}
+
+fn shim() -> Check {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places: Vec<PathBuf> = std::env::split_paths(&path).map(|dir| dir.join(SHIM)).collect();
+    match places.iter().find(|place| place.is_file()) {
+        Some(place) => Check::well("shim", place.display().to_string()),
+        None => Check::warning(
+            "shim",
+            format!("{SHIM} is not in PATH"),
+            "install it to /usr/bin, where containerd looks for it",
+        ),
+    }
+}
+
+/// Whether containerd's configuration knows the handler. Its own dump says what is in force, drop-ins included.
+fn handler() -> Check {
+    let name = "containerd handler";
+    if !Path::new(CONTAINERD).exists() {
+        return Check::warning(name, format!("there is no {CONTAINERD}"), ADD_HANDLER);
+    }
+    let output = Command::new("containerd").args(["config", "dump"]).stdin(Stdio::null()).output();
+    let Ok(output) = output else {
+        let reason = "containerd is not in PATH".to_owned();
+        return Check { name, outcome: Outcome::Skipped(reason) };
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    if !text.contains("io.containerd.berth.v2") && !text.contains(SHIM) {
+        let problem = "containerd's configuration has no handler for Berth";
+        return Check::warning(name, problem, ADD_HANDLER);
+    }
+    if !text.contains("berth.dev/*") {
+        let fix = "add pod_annotations = [\"berth.dev/*\", \"*.berth.dev/*\"] to the handler";
+        return Check::failure(name, "pods' annotations do not reach Berth", fix);
+    }
+    Check::well(name, "known to containerd, with its annotations")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_runc_versions_that_drop_rules_are_known() {
+        for bad in ["runc version 1.1.3", "runc version 1.1.5+ds1", "runc version 1.1.6-0ubuntu1"] {
+            assert!(drops_rules(bad), "{bad}");
+        }
+        for good in
+            ["runc version 1.1.2", "runc version 1.1.12", "runc version 1.3.0", "crun 1.1.5"]
+        {
+            assert!(!drops_rules(good), "{good}");
+        }
+    }
+}

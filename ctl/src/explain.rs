@@ -1,0 +1,84 @@
+//! `berth explain`: one container's request, what it got, and why not something else.
+
+use anyhow::bail;
+use engine::{Grant, Node};
+
+use crate::view::{self, GrantView};
+
+/// Explains the grants that `name` may mean.
+pub fn run(node: &Node, name: &str, json: bool) -> anyhow::Result<()> {
+    let grants = node.grants()?;
+    let found: Vec<&Grant> = grants.iter().filter(|grant| is_meant(grant, name)).collect();
+    if found.is_empty() {
+        bail!(
+            "no grant of {name:?} on this node: it asked for no GPU, it has ended, or it was refused (then the refusal is \
+             the container's create error); `berth ps` lists what is granted"
+        );
+    }
+    let views: Vec<GrantView> = found.iter().map(|grant| view::grant(grant)).collect();
+    if json {
+        return view::print_json(&serde_json::json!({ "grants": views }));
+    }
+    for (nth, view) in views.iter().enumerate() {
+        if nth > 0 {
+            println!();
+        }
+        view::print_lines(&lines(view))?;
+    }
+    Ok(())
+}
+
+fn is_meant(grant: &Grant, name: &str) -> bool {
+    let owned = |label: &str| label == name || label.starts_with(&format!("{name}/"));
+    grant.id.as_str() == name
+        || owned(&grant.label)
+        || grant.members.iter().any(|member| {
+            member.container == name
+                || (name.len() >= 6 && member.container.starts_with(name))
+                || (!member.name.is_empty() && format!("{}/{}", grant.label, member.name) == name)
+        })
+}
+
+fn lines(grant: &GrantView) -> Vec<String> {
+    let mut lines = vec![
+        format!("Grant      {} ({}, decided by {})", grant.grant, grant.state, grant.decided_by),
+        format!("Owner      {}", grant.owner),
+    ];
+    for (nth, (key, value)) in grant.requested.iter().enumerate() {
+        lines.push(format!("{:<9}  {key}: {value:?}", if nth == 0 { "Requested" } else { "" }));
+    }
+    for (nth, gpu) in grant.gpus.iter().enumerate() {
+        let numa = gpu.numa_node.map_or_else(String::new, |node| format!(", NUMA node {node}"));
+        lines.push(format!(
+            "{:<9}  GPU {} {} ({}, {} MiB, {}{numa})",
+            if nth == 0 { "Given" } else { "" },
+            gpu.index,
+            gpu.uuid,
+            gpu.model,
+            gpu.memory_mib,
+            gpu.pci,
+        ));
+    }
+    if !grant.closeness.is_empty() {
+        lines.push(format!("Closeness  {}", grant.closeness));
+    }
+    lines.push(format!("Driver     {}", grant.driver_capabilities));
+    if grant.unconfined {
+        lines.push("Confined   no: the container is privileged and sees every device".into());
+    }
+    for (nth, member) in grant.members.iter().enumerate() {
+        let name = if member.name.is_empty() { "" } else { &format!("{} ", member.name) };
+        let pid = member.pid.map_or_else(|| "not yet created".into(), |pid| format!("pid {pid}"));
+        let head = if nth == 0 { "Used by" } else { "" };
+        lines.push(format!("{head:<9}  {name}{} ({pid})", member.container));
+    }
+    for (nth, candidate) in grant.candidates.iter().enumerate() {
+        let reason = match candidate.reason.as_str() {
+            "" => String::new(),
+            reason => format!(": {reason}"),
+        };
+        let head = if nth == 0 { "Looked at" } else { "" };
+        lines.push(format!("{head:<9}  {} {}{reason}", candidate.uuid, candidate.verdict));
+    }
+    lines
+}

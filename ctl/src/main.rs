@@ -1,0 +1,61 @@
+//! `berth`: the operator's door. It asks the engine and prints.
+//!
+//! Decides how commands are named and how answers look. Must not decide anything about a GPU itself.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod config;
+mod doctor;
+mod explain;
+mod ledger;
+mod observe;
+mod ps;
+mod reconcile;
+mod table;
+mod topo;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Cli, Command, ConfigCommand, LedgerCommand};
+use engine::Node;
+use engine::config::Config;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(code) => code,
+        Err(error) => {
+            // Its words have those of its causes in them.
+            let words = error.to_string();
+            eprintln!("berth: {}", words.trim_start_matches("berth: ").trim_end());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
+    // The one command that is there for a node on which nothing works.
+    if let Command::Doctor = cli.command {
+        return doctor::run(cli.json);
+    }
+    let config = Config::load()?;
+    let node = Node::new(&config);
+    match &cli.command {
+        Command::Ps => ps::run(&node, cli.json)?,
+        Command::Explain { container } => explain::run(&node, container, cli.json)?,
+        Command::Topo => topo::run(&node, cli.json)?,
+        Command::Reconcile { dry_run } => reconcile::run(&node, *dry_run, cli.json)?,
+        Command::Config { command: ConfigCommand::Show } => config::show(&config, cli.json)?,
+        Command::Ledger { command: LedgerCommand::Show } => ledger::show(&node, cli.json)?,
+        Command::Ledger { command: LedgerCommand::Verify } => {
+            return ledger::verify(&node, cli.json);
+        }
+        Command::Observe => observe::observe(&node)?,
+        Command::PrepareDriver { capabilities } => observe::prepare_driver(&node, capabilities)?,
+        Command::Doctor => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,213 @@
+//! Grants as `--json` and the tables show them.
+//!
+//! Decides the stable field names (documented in docs/berth.md), which do not follow the ledger's own when those change.
+
+use std::collections::BTreeMap;
+
+use engine::{Grant, Origin, State, Verdict};
+use serde::Serialize;
+
+/// One grant.
+#[derive(Debug, Serialize)]
+pub struct GrantView {
+    /// Its id, as `BERTH_GRANT` says in the container.
+    pub grant: String,
+    /// `namespace/pod[/container]`, or `namespace/container` without a pod.
+    pub owner: String,
+    /// containerd namespace.
+    pub containerd_namespace: String,
+    /// Sandbox id; the container's own without a pod.
+    pub sandbox: String,
+    /// `reserved`, `applied` or `releasing`.
+    pub state: &'static str,
+    /// `berth`, or how another allocator's decision was found.
+    pub decided_by: String,
+    /// Annotations as written.
+    pub requested: BTreeMap<String, String>,
+    /// What was given.
+    pub gpus: Vec<GpuView>,
+    /// How close the GPUs are.
+    pub closeness: String,
+    /// Parts of the driver that were brought.
+    pub driver_capabilities: String,
+    /// Whether the container is privileged, so that nothing confines it to its GPUs.
+    pub unconfined: bool,
+    /// Containers that use the grant.
+    pub members: Vec<MemberView>,
+    /// When it was granted, in seconds since 1970.
+    pub created: u64,
+    /// Every GPU of the node and what was decided about it.
+    pub candidates: Vec<CandidateView>,
+}
+
+/// One GPU of a grant.
+#[derive(Debug, Serialize)]
+pub struct GpuView {
+    /// The driver's index.
+    pub index: u32,
+    /// UUID.
+    pub uuid: String,
+    /// PCI address.
+    pub pci: String,
+    /// Product name.
+    pub model: String,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// NUMA node, if the machine says.
+    pub numa_node: Option<u32>,
+}
+
+/// One container of a grant.
+#[derive(Debug, Serialize)]
+pub struct MemberView {
+    /// containerd id.
+    pub container: String,
+    /// Name in its pod.
+    pub name: String,
+    /// PID of its first process; absent until it is created.
+    pub pid: Option<u32>,
+}
+
+/// One GPU as the decision saw it.
+#[derive(Debug, Serialize)]
+pub struct CandidateView {
+    /// UUID.
+    pub uuid: String,
+    /// `chosen`, `passed` or `unavailable`.
+    pub verdict: &'static str,
+    /// Why.
+    pub reason: String,
+}
+
+/// The grant as it is shown.
+pub fn grant(grant: &Grant) -> GrantView {
+    GrantView {
+        grant: grant.id.to_string(),
+        owner: grant.label.clone(),
+        containerd_namespace: grant.owner.namespace.clone(),
+        sandbox: grant.owner.sandbox.clone(),
+        state: match grant.state {
+            State::Reserved => "reserved",
+            State::Applied => "applied",
+            State::Releasing => "releasing",
+        },
+        decided_by: match &grant.origin {
+            Origin::Berth => "berth".into(),
+            Origin::External { by } => by.clone(),
+        },
+        requested: grant.requested.clone(),
+        gpus: grant.gpus.iter().map(gpu).collect(),
+        closeness: grant.closeness.clone(),
+        driver_capabilities: grant.capabilities.to_string(),
+        unconfined: grant.unconfined,
+        members: grant
+            .members
+            .iter()
+            .map(|member| MemberView {
+                container: member.container.clone(),
+                name: member.name.clone(),
+                pid: member.init.map(|init| init.pid),
+            })
+            .collect(),
+        created: grant.created,
+        candidates: grant.candidates.iter().map(candidate).collect(),
+    }
+}
+
+fn gpu(gpu: &engine::GivenGpu) -> GpuView {
+    GpuView {
+        index: gpu.index,
+        uuid: gpu.uuid.to_string(),
+        pci: gpu.pci.to_string(),
+        model: gpu.model.clone(),
+        memory_mib: gpu.memory.0,
+        numa_node: gpu.numa_node,
+    }
+}
+
+fn candidate(candidate: &engine::Candidate) -> CandidateView {
+    let (verdict, reason) = match &candidate.verdict {
+        Verdict::Chosen => ("chosen", String::new()),
+        Verdict::Passed(why) => ("passed", why.clone()),
+        Verdict::Unavailable(why) => ("unavailable", why.clone()),
+    };
+    CandidateView { uuid: candidate.gpu.to_string(), verdict, reason }
+}
+
+/// Prints a value as JSON, indented, with a newline.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    use std::io::Write;
+    let mut text = serde_json::to_vec_pretty(value)?;
+    text.push(b'\n');
+    Ok(std::io::stdout().write_all(&text)?)
+}
+
+/// The line as a terminal shows it: names that pods and containers have may hold what moves its cursor or turns its text around.
+fn visible(line: &str) -> String {
+    let is_unseen = |one: char| {
+        one.is_control()
+            || matches!(one, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let shown =
+        |one: char| if is_unseen(one) { one.escape_default().to_string() } else { one.to_string() };
+    line.chars().map(shown).collect()
+}
+
+/// Prints lines of text.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn print_lines(lines: &[String]) -> anyhow::Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    for line in lines {
+        writeln!(out, "{}", visible(line))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_of_a_grant_is_in_the_guide() {
+        let guide = include_str!("../../docs/berth.md");
+        let uuid = "GPU-1".to_owned();
+        let grant = GrantView {
+            grant: String::new(),
+            owner: String::new(),
+            containerd_namespace: String::new(),
+            sandbox: String::new(),
+            state: "applied",
+            decided_by: String::new(),
+            requested: BTreeMap::new(),
+            gpus: vec![GpuView {
+                index: 0,
+                uuid: uuid.clone(),
+                pci: String::new(),
+                model: String::new(),
+                memory_mib: 0,
+                numa_node: None,
+            }],
+            closeness: String::new(),
+            driver_capabilities: String::new(),
+            unconfined: false,
+            members: vec![MemberView { container: String::new(), name: String::new(), pid: None }],
+            created: 0,
+            candidates: vec![CandidateView { uuid, verdict: "chosen", reason: String::new() }],
+        };
+        let shown = serde_json::to_value(&grant).expect("json");
+        let below = ["gpus", "members", "candidates"].map(|list| &shown[list][0]);
+        let objects = std::iter::once(&shown).chain(below);
+        let mut seen = 0;
+        for field in objects.flat_map(|one| one.as_object().expect("an object").keys()) {
+            assert!(guide.contains(&format!("`{field}`")), "{field} is not in docs/berth.md");
+            seen += 1;
+        }
+        assert_eq!(seen, 14 + 6 + 3 + 3, "all fields were looked at");
+    }
+}

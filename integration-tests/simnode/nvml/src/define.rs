@@ -1,0 +1,34 @@
+//! How functions of one shape are written down: a line each.
+
+/// `nvmlReturn_t name(nvmlDevice_t device, T *value)`, where the value follows from the GPU, and from the node.
+macro_rules! values {
+    ($($name:ident: $type:ty = |$gpu:pat_param, $state:pat_param| $value:expr;)*) => {$(
+        #[unsafe(no_mangle)]
+        extern "C" fn $name(device: crate::pointer::Device, value: crate::pointer::Out<$type>) -> u32 {
+            crate::gate::on_gpu(stringify!($name), device, |$gpu, $state| value.put($value))
+        }
+    )*};
+}
+
+/// `nvmlReturn_t name(nvmlDevice_t device, char *text, unsigned int length)`.
+macro_rules! texts {
+    ($($name:ident = |$gpu:ident| $value:expr;)*) => {$(
+        #[unsafe(no_mangle)]
+        extern "C" fn $name(device: crate::pointer::Device, text: crate::pointer::Text, length: u32) -> u32 {
+            crate::gate::on_gpu(stringify!($name), device, |$gpu, _| text.put($value, length))
+        }
+    )*};
+}
+
+/// `nvmlReturn_t name(nvmlDevice_t device, …)` that this GPU, or this node, cannot do.
+macro_rules! unsupported {
+    ($($name:ident($($argument:ident: $type:ty),*);)*) => {$(
+        #[unsafe(no_mangle)]
+        extern "C" fn $name(device: crate::pointer::Device $(, $argument: $type)*) -> u32 {
+            $(let _ = $argument;)*
+            crate::gate::on_gpu(stringify!($name), device, |_, _| {
+                Err(simnode::code::Code::NOT_SUPPORTED)
+            })
+        }
+    )*};
+}

@@ -1,0 +1,86 @@
+//! The node's file system, as far as anybody reads it who deals with GPUs.
+//!
+//! Decides which files there are; each part of the tree has its file here.
+
+mod binaries;
+mod cpus;
+mod dev;
+mod libraries;
+mod pci;
+mod proc;
+mod write;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::error::NodeError;
+use crate::state::State;
+use write::Tree;
+
+/// What is built elsewhere and belongs into the tree.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub nvml: PathBuf,
+    pub nvidia_smi: PathBuf,
+}
+
+/// Makes the whole tree. Without parts there is no driver.
+pub(crate) fn build(root: &Path, state: &State, parts: Option<&Parts>) -> Result<(), NodeError> {
+    let tree = Tree::create(root)?;
+    for (name, target) in [
+        ("lib", "usr/lib"),
+        ("lib64", "usr/lib64"),
+        ("bin", "usr/bin"),
+        ("sbin", "usr/sbin"),
+        ("var/run", "../run"),
+    ] {
+        tree.link(name, target)?;
+    }
+    for name in ["usr/lib", "usr/lib64", "usr/bin", "usr/sbin", "run", "tmp"] {
+        tree.folder(name)?;
+    }
+    new_boot_id(root)?;
+    cpus::write(&tree, &state.machine)?;
+    pci::write(&tree, state)?;
+    let majors = dev::Majors::free()?;
+    proc::devices(&tree, state, &majors)?;
+    dev::write(&tree, state, &majors)?;
+    if let (Some(parts), Some(driver)) = (parts, &state.driver) {
+        libraries::write(&tree, state, driver, &parts.nvml)?;
+        binaries::write(&tree, state, driver, &parts.nvidia_smi)?;
+        load(root, state)?;
+    }
+    loader_cache(root);
+    Ok(())
+}
+
+/// The file of the driver library below the root.
+pub(crate) fn nvml_file(state: &State) -> PathBuf {
+    libraries::folder(state.layout).join("libnvidia-ml.so.1")
+}
+
+/// What the kernel shows of a loaded driver; a module that was there becomes another one.
+pub(crate) fn load(root: &Path, state: &State) -> Result<(), NodeError> {
+    let tree = Tree::open(root);
+    proc::load(&tree, state)?;
+    pci::bind(&tree, state)
+}
+
+/// Takes away what the kernel shows of a loaded driver.
+pub(crate) fn unload(root: &Path) -> Result<(), NodeError> {
+    let tree = Tree::open(root);
+    proc::unload(&tree)?;
+    pci::unbind(&tree)
+}
+
+/// Another boot.
+pub(crate) fn new_boot_id(root: &Path) -> Result<(), NodeError> {
+    let uuid = write::read(Path::new("/proc/sys/kernel/random/uuid"))?;
+    Tree::open(root).file("proc/sys/kernel/random/boot_id", uuid)
+}
+
+/// `/etc/ld.so.cache`, where this machine has an ldconfig. Best-effort: Berth must do without one too.
+fn loader_cache(root: &Path) {
+    let run = Command::new("ldconfig").arg("-r").arg(root).stderr(Stdio::null()).status();
+    drop(run);
+}

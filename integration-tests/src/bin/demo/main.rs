@@ -1,0 +1,132 @@
+//! What `make demo` shows: containers get exactly the GPUs that they ask for, and give them back.
+//!
+//! Decides what is shown and in which order; the work is the harness's. The containerd is private; the GPUs are a simulated node's, or
+//! this machine's own where an NVIDIA driver is loaded. Touches nothing else of the machine.
+
+mod inside;
+mod scene;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use integration_tests::containerd::{Containerd, leftovers};
+use integration_tests::cri::Cri;
+use integration_tests::gpu::{Berth, GpuNode};
+use integration_tests::images;
+use integration_tests::machine;
+use integration_tests::under_test::under_test;
+use integration_tests::versions::{self, Installation};
+use integration_tests::wait;
+
+use scene::Scene;
+
+fn main() -> ExitCode {
+    let started = Instant::now();
+    match show() {
+        Ok(()) => {
+            println!("\nDone in {:.1} s.", started.elapsed().as_secs_f64());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("\nThe demo failed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn show() -> Result<()> {
+    ensure!(nix::unistd::geteuid().is_root(), "launching containers needs root: run it with sudo");
+    let shim = under_test()?.shim.clone();
+    let installation = containerd_to_use()?;
+    let real = Path::new("/proc/driver/nvidia/version").exists();
+    println!("Berth demo: GPUs for containers, given and taken back");
+    println!("  shim        {}", shown(&shim));
+    println!("  containerd  {} ({})", installation.version, installation.bin.display());
+    println!(
+        "  GPUs        {}",
+        if real { "this machine's own" } else { "simulated: a node of 8 H100" }
+    );
+
+    step("Starting a private containerd and giving it images");
+    if real {
+        return play(&installation, &shim, &Berth::of_the_machine(POLICY)?, false);
+    }
+    let node = GpuNode::up("p5", POLICY)?;
+    play(&installation, &shim, &node, true)
+}
+
+fn play(installation: &Installation, shim: &Path, node: &Berth, simulated: bool) -> Result<()> {
+    let containerd = Containerd::start_on(installation, shim, Some(&node.config))?;
+    let archive = containerd.scratch.path("glibc.tar");
+    images::write_glibc_archive(&archive)?;
+    let archive = archive.to_string_lossy();
+    containerd.ctr().ok(&["images", "import", archive.as_ref()])?;
+    let cri = Cri::connect(&containerd.socket())?;
+    fact(&format!("it listens on {}", containerd.socket().display()));
+
+    step("berth topo: what the node has");
+    let topo = node.berth(&["topo"])?;
+    ensure!(topo.code() == 0, "berth topo failed: {}", topo.err);
+    lines(&topo.out);
+
+    Scene { node, containerd: &containerd, cri: &cri, simulated }.play()?;
+
+    step("Stopping the private containerd");
+    ensure!(leftovers::shims(&containerd).is_empty(), "a shim is left");
+    let folder = containerd.scratch.root().to_path_buf();
+    drop(containerd);
+    ensure!(!folder.exists(), "{} is still there", folder.display());
+    for folder in [&folder, node.folder()] {
+        ensure!(machine::mounts_below(folder)?.is_empty(), "mounts below {}", folder.display());
+    }
+    fact("no process, mount or cgroup of the demo is left");
+    Ok(())
+}
+
+/// Pods may ask here: by default they may not, since any pod's author can write annotations.
+const POLICY: &str = "[policy]\nnamespaces = [\"tests\"]";
+
+/// The machine's containerd, or else one that was fetched for the tests.
+fn containerd_to_use() -> Result<Installation> {
+    Installation::of_the_machine()
+        .or_else(|error| versions::find().installations.into_iter().next().ok_or(error))
+}
+
+/// Says what comes now.
+pub fn step(what: &str) {
+    println!("\n==> {what}");
+}
+
+/// Says what was found.
+pub fn fact(what: &str) {
+    println!("    {what}");
+}
+
+/// Shows a text, indented.
+pub fn lines(text: &str) {
+    for line in text.lines() {
+        fact(line);
+    }
+}
+
+/// As much of an id as tells it from the others.
+pub fn short(id: &str) -> &str {
+    &id[..id.len().min(12)]
+}
+
+/// A path as short as it can be said from here.
+fn shown(path: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    path.strip_prefix(here).unwrap_or(path).display().to_string()
+}
+
+/// Waits until nobody holds a GPU.
+///
+/// # Errors
+/// When somebody still does.
+pub fn all_returned(node: &Berth) -> Result<()> {
+    wait::until("the GPUs' return", || node.grants().ok()?.is_empty().then_some(()))
+        .context("GPUs were not given back")
+}

@@ -1,0 +1,136 @@
+//! The acts of the demo: containers through ctr, a pod through CRI, a refusal, a killed shim.
+
+use anyhow::{Context, Result, ensure};
+use integration_tests::containerd::{Containerd, leftovers, unique};
+use integration_tests::cri::Cri;
+use integration_tests::cri::pod::Pod;
+use integration_tests::gpu::Berth;
+use integration_tests::images::glibc::Layout;
+use integration_tests::wait;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::{all_returned, fact, inside, lines, short, step};
+
+/// Where it plays.
+pub struct Scene<'a> {
+    pub node: &'a Berth,
+    pub containerd: &'a Containerd,
+    pub cri: &'a Cri,
+    pub simulated: bool,
+}
+
+impl Scene<'_> {
+    /// All acts in order. Afterwards nobody holds a GPU.
+    pub fn play(&self) -> Result<()> {
+        let one = self.container("one GPU through ctr", "berth.dev/gpus=1")?;
+        inside::look(&self.containerd.ctr(), &one, self.simulated)?;
+        let mut held = vec![one];
+        if self.count()? >= 4 {
+            let two = self.container("two GPUs, close to each other", "berth.dev/gpus=2")?;
+            self.berth(&["explain", &two])?;
+            held.push(two);
+            self.pod()?;
+        }
+        step("A request that cannot be met is refused, with every candidate named");
+        let refused = self.run("berth.dev/gpus=8")?.1;
+        lines(refused.trim_end());
+        step("berth ps: who holds what");
+        self.berth(&["ps"])?;
+        let victim = held.remove(0);
+        self.kill_shim(&victim)?;
+        step("Deleting what is left");
+        for id in held {
+            self.end(&id)?;
+        }
+        all_returned(self.node)?;
+        self.berth(&["ps"])
+    }
+
+    fn count(&self) -> Result<usize> {
+        Ok(self.node.json(&["topo"])?["gpus"].as_array().map_or(0, Vec::len))
+    }
+
+    fn berth(&self, arguments: &[&str]) -> Result<()> {
+        let said = self.node.berth(arguments)?;
+        ensure!(said.code() == 0, "berth {arguments:?} failed: {}", said.err);
+        lines(&said.out);
+        Ok(())
+    }
+
+    /// Runs a container in the background; its id and what ctr said on standard error.
+    fn run(&self, annotation: &str) -> Result<(Option<String>, String)> {
+        let id = unique("demo");
+        let ctr = self.containerd.ctr();
+        let image = Layout::Debian.name();
+        let arguments = ["run", "--detach", "--runtime", "io.containerd.berth.v2"];
+        let more = ["--annotation", annotation, image, &id, "sleep", "100000"];
+        let said = ctr.run(&[&arguments[..], &more[..]].concat())?;
+        if said.code() == 0 {
+            return Ok((Some(id), said.err));
+        }
+        // ctr keeps the container's metadata when its task was refused.
+        ctr.run(&["containers", "delete", &id])?;
+        Ok((None, said.err))
+    }
+
+    fn container(&self, what: &str, annotation: &str) -> Result<String> {
+        step(&format!(
+            "{what}: ctr run --runtime io.containerd.berth.v2 --annotation {annotation} …"
+        ));
+        let (id, words) = self.run(annotation)?;
+        let id = id.with_context(|| format!("ctr run: {words}"))?;
+        self.containerd.note_socket(self.containerd.namespace(), &id);
+        fact(&format!("container {id}"));
+        Ok(id)
+    }
+
+    /// A pod of two containers that share one claim, removed again.
+    fn pod(&self) -> Result<()> {
+        step("A pod of two containers that share one claim, as the kubelet would make it");
+        let pod = Pod::start(self.containerd, self.cri, "berth", |config| {
+            config.annotations.insert("berth.dev/gpus".into(), "1".into());
+        })?;
+        let mut ids = Vec::new();
+        for name in ["trainer", "watcher"] {
+            // CRI passes the pod's annotations on to each container.
+            let id = pod.run(name, &["sleep", "100000"])?;
+            let said = self.cri.exec_sync(&id, &["sh", "-c", "ls /dev | grep 'nvidia[0-9]'"], 0)?;
+            let seen = String::from_utf8_lossy(&said.stdout).trim_end().to_owned();
+            fact(&format!("container {} ({name}) has /dev/{seen}", short(&id)));
+            ids.push(id);
+        }
+        self.berth(&["ps"])?;
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        pod.remove(&ids)?;
+        fact("the pod is removed");
+        Ok(())
+    }
+
+    fn kill_shim(&self, id: &str) -> Result<()> {
+        step("kill -9 of a shim: containerd cleans up, and the GPU comes back");
+        let pid = u32::try_from(self.containerd.ctr().task_pid(id)?)?;
+        let shim = leftovers::shim_of(self.containerd, pid)?;
+        fact(&format!("killing pid {}: {}", shim.pid, shim.command));
+        kill(Pid::from_raw(i32::try_from(shim.pid)?), Signal::SIGKILL)?;
+        wait::until("the grant's end", || {
+            let held = self.node.grants().ok()?;
+            let still = held.iter().any(|grant| grant["sandbox"] == id);
+            (!still).then_some(())
+        })?;
+        fact("its GPU is free again");
+        self.containerd.ctr().run(&["task", "delete", "--force", id])?;
+        self.containerd.ctr().run(&["containers", "delete", id])?;
+        leftovers::none_of(self.containerd, self.containerd.namespace(), id)?;
+        fact("no process, mount or cgroup of its container is left");
+        Ok(())
+    }
+
+    fn end(&self, id: &str) -> Result<()> {
+        let ctr = self.containerd.ctr();
+        ctr.ok(&["task", "delete", "--force", id])?;
+        ctr.ok(&["containers", "delete", id])?;
+        fact(&format!("{id} is deleted"));
+        Ok(())
+    }
+}

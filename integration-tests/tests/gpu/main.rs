@@ -1,0 +1,187 @@
+//! Containers with GPUs, on simulated nodes: real containerd, real runc, real device rules; only the hardware is not there.
+
+mod allocated;
+mod cdi;
+mod chosen;
+mod command;
+mod doctor;
+mod execs;
+mod faults;
+mod first;
+mod hostile;
+mod inside;
+mod lasting;
+mod layouts;
+mod node_keys;
+mod packaged;
+mod pod_refusals;
+mod pods;
+mod policy;
+mod prior;
+mod refused;
+mod restarts;
+mod roots;
+
+use std::process::ExitCode;
+
+use integration_tests::containerd::stage;
+use integration_tests::scene;
+use integration_tests::suite::Suite;
+use integration_tests::under_test::reference;
+
+use hostile::{cache, compat, keeps, outside, preload, requests, runtime, swaps};
+
+fn main() -> ExitCode {
+    if reference() {
+        let mut nothing = Suite::new("gpu");
+        let reason = "containerd's own shim knows no GPUs: there is nothing to compare with";
+        nothing.plain("gpu", Some(reason.to_owned()), || Ok(()));
+        return nothing.run();
+    }
+    stage::play(
+        "gpu",
+        &[
+            scene!(smoke first::a_container_gets_the_gpu_that_it_asked_for),
+            scene!(smoke pods::containers_of_a_pod_share_its_claim),
+            scene!(pods::a_container_may_have_its_own_claim_or_none),
+            scene!(smoke pods::a_pods_claim_is_held_until_its_sandbox_is_gone),
+            scene!(pods::a_restarted_container_keeps_what_it_had),
+            scene!(pods::init_sidecar_app_and_ephemeral_containers_share_the_claim),
+            scene!(pods::pods_do_not_share_gpus),
+            scene!(smoke lasting::changed_resources_leave_the_gpu_open),
+            scene!(smoke lasting::a_restart_of_containerd_keeps_grants),
+            scene!(lasting::a_killed_containerd_keeps_grants),
+            scene!(smoke lasting::a_killed_shim_gives_back_what_its_pod_held),
+            scene!(lasting::a_pod_removed_with_containers_running_frees_all_its_claims),
+            scene!(smoke pod_refusals::no_room_names_holders_and_the_nearest_fit),
+            scene!(
+                pod_refusals::what_cannot_be_understood_is_said_of_the_container_that_it_addresses
+            ),
+            scene!(pod_refusals::a_refused_container_starts_when_there_is_room),
+            scene!(smoke prior::injected_nodes_are_a_grant_that_another_decided),
+            scene!(smoke prior::the_variable_counts_with_the_checkpoint_in_both_of_its_forms),
+            scene!(smoke prior::the_mounts_count_with_the_checkpoint),
+            scene!(prior::the_void_marker_of_an_injected_container_stays),
+            scene!(prior::what_is_injected_already_is_not_injected_again),
+            scene!(prior::forged_marks_give_nothing),
+            scene!(prior::external_grants_may_overlap_each_other_but_never_berths_own),
+            scene!(prior::annotations_must_agree_with_what_was_allocated),
+            scene!(prior::a_damaged_checkpoint_refuses_whom_it_may_be_about),
+            scene!(cache::cve_2025_23267_a_cache_that_is_a_link),
+            scene!(cache::cve_2025_23267_a_cache_of_its_own_kind),
+            scene!(cache::a_cache_of_lies_is_refused_or_read_for_what_it_is),
+            scene!(compat::cve_2024_0132_a_compat_library_that_is_a_link),
+            scene!(compat::cve_2025_23359_a_compat_folder_that_is_a_link),
+            scene!(compat::a_compat_library_that_is_no_file),
+            scene!(outside::cve_2024_0133_the_driver_s_places_lead_out),
+            scene!(outside::cve_2024_0133_the_driver_s_places_are_no_folders),
+            scene!(outside::cve_2024_0134_the_loader_s_places_lead_out),
+            scene!(preload::cve_2025_23266_the_environment_of_an_image_stays_in_it),
+            scene!(preload::a_forged_grant_gives_nothing),
+            scene!(swaps::cve_2026_24260_a_loader_cache_that_is_swapped),
+            scene!(swaps::cve_2024_0132_a_compat_library_that_is_swapped),
+            scene!(swaps::cve_2025_23359_a_compat_folder_that_is_swapped),
+            scene!(swaps::cve_2026_24260_the_loader_s_folder_that_is_swapped),
+            scene!(runtime::cve_2024_21626_no_descriptor_leads_to_the_node),
+            scene!(runtime::cve_2026_41579_dev_is_a_link),
+            scene!(runtime::cve_2025_52881_proc_is_something_else),
+            scene!(runtime::cve_2025_31133_mounts_over_what_is_masked),
+            scene!(keeps::the_ledger_s_folder_is_another_s),
+            scene!(keeps::the_ledger_s_files_are_another_s),
+            scene!(keeps::what_is_cached_is_another_s),
+            scene!(keeps::a_container_s_end_leaves_nothing_of_it_in_run),
+            scene!(requests::annotations_that_flood),
+            scene!(requests::values_that_look_like_others),
+            scene!(requests::names_that_are_paths),
+            scene!(requests::an_injected_node_that_lies),
+            scene!(requests::a_forged_sandbox_shares_nothing),
+            scene!(requests::cdi_files_that_are_traps),
+            scene!(requests::the_node_s_own_root_is_not_dressed),
+            scene!(smoke cdi::a_name_is_resolved_with_all_that_it_brings),
+            scene!(cdi::unknown_names_are_refused_and_a_pods_own_are_not_heard),
+            scene!(cdi::policy_cdi_hooks_decides_about_hooks_of_others),
+            scene!(cdi::node_cdi_dirs_beat_each_other_in_their_order),
+            scene!(smoke cdi::what_containerd_resolved_itself_is_found_injected)
+                .since((2, 0), "containerd 1.x resolves CDI names only where it is told to"),
+            scene!(smoke policy::namespaces_say_whose_pods_may_ask),
+            scene!(policy::annotation_requests_may_be_allowed_or_denied_outright),
+            scene!(policy::other_allocators_bar_requests_of_pods_under_auto),
+            scene!(policy::env_requests_are_off_or_for_containers_outside_pods),
+            scene!(policy::devices_may_be_named_by_pods_under_all_alone),
+            scene!(policy::privileged_containers_with_a_request_are_refused_or_recorded),
+            scene!(policy::ceilings_limit_what_a_namespace_holds),
+            scene!(node_keys::gpus_are_handed_out_by_uuid_and_by_pci_address),
+            scene!(node_keys::run_and_state_hold_what_berth_keeps),
+            scene!(node_keys::driver_root_is_where_the_drivers_files_are_looked_for),
+            scene!(node_keys::root_and_nvml_are_where_the_driver_is_looked_for),
+            scene!(node_keys::tool_looks_at_the_node_for_the_shim),
+            scene!(node_keys::observe_deadline_ends_a_look_that_hangs),
+            scene!(node_keys::a_release_that_nobody_carries_out_is_not_waited_for),
+            scene!(packaged::the_packaged_configuration_is_the_defaults),
+            scene!(packaged::the_example_pods_get_what_their_comments_say),
+            scene!(smoke inside::only_granted_nodes_are_there_and_open),
+            scene!(inside::an_ungranted_gpu_made_by_hand_does_not_open),
+            scene!(inside::proc_driver_shows_the_granted_gpus_alone),
+            scene!(inside::the_environment_names_grant_and_gpus),
+            scene!(inside::nvidia_smi_lists_the_granted_gpu_alone),
+            scene!(inside::without_a_request_nothing_of_it_is_there),
+            scene!(smoke inside::without_a_request_config_json_is_what_containerd_wrote),
+            scene!(smoke execs::an_exec_has_the_first_process_s_environment),
+            scene!(execs::an_exec_uses_the_gpu_as_the_first_process_does),
+            scene!(execs::an_exec_after_a_restart_of_containerd_has_it_too),
+            scene!(execs::an_exec_in_a_container_without_a_gpu_is_left_alone),
+            scene!(smoke layouts::debian_s_loader_finds_the_driver),
+            scene!(layouts::red_hat_s_loader_finds_the_driver),
+            scene!(layouts::an_image_without_a_cache_finds_the_driver),
+            scene!(layouts::a_musl_image_starts_and_the_log_warns),
+            scene!(layouts::utility_alone_brings_no_cuda),
+            scene!(layouts::a_newer_driver_of_the_image_comes_first),
+            scene!(layouts::the_driver_s_files_are_those_of_the_node_and_cannot_be_changed),
+            scene!(roots::an_overlay_has_the_driver_as_a_layer),
+            scene!(roots::a_read_only_root_has_the_driver),
+            scene!(roots::usr_local_as_a_symlink_has_the_driver_by_binds),
+            scene!(roots::etc_as_a_symlink_has_the_driver_by_binds),
+            scene!(roots::a_cache_that_leads_out_of_the_root_is_replaced_inside),
+            scene!(roots::a_root_mounted_by_others_has_the_driver),
+            scene!(roots::a_root_that_cannot_be_written_has_the_driver),
+            scene!(chosen::two_gpus_of_a_p5_are_a_close_pair),
+            scene!(chosen::two_gpus_of_a_p4d_are_a_close_pair),
+            scene!(chosen::devices_are_given_exactly),
+            scene!(chosen::visible_devices_ask_where_the_operator_lets_them),
+            scene!(chosen::visible_devices_ask_nothing_by_themselves),
+            scene!(refused::annotations_that_cannot_be_understood),
+            scene!(refused::what_is_not_in_this_version),
+            scene!(smoke refused::no_room_names_every_candidate),
+            scene!(refused::a_node_without_a_driver),
+            scene!(refused::what_the_operator_bars),
+            scene!(refused::privileged_containers_with_a_request),
+            scene!(refused::images_that_need_another_driver),
+            scene!(allocated::a_cdi_annotation_is_resolved_and_completed),
+            scene!(allocated::a_request_must_agree_with_a_cdi_annotation),
+            scene!(allocated::a_cdi_device_that_cannot_be_had_is_named),
+            scene!(allocated::a_device_plugin_s_mounts_are_believed_outside_pods),
+            scene!(allocated::a_node_that_is_there_already_is_recorded_and_completed),
+            scene!(restarts::a_container_that_ends_holds_its_gpu_until_it_is_deleted),
+            scene!(restarts::a_foreground_container_gives_back_what_it_held),
+            scene!(restarts::a_create_that_fails_after_the_grant_gives_it_back),
+            scene!(smoke restarts::a_killed_shim_s_gpus_come_back),
+            scene!(restarts::a_shim_killed_between_create_and_start_holds_nothing),
+            scene!(restarts::reconcile_gives_back_what_the_dead_hold),
+            scene!(restarts::reconcile_leaves_the_living_alone),
+            scene!(restarts::the_next_admission_takes_back_what_the_dead_hold),
+            scene!(restarts::eight_take_eight_and_the_ninth_waits_its_turn),
+            scene!(restarts::of_two_at_once_for_the_last_gpu_one_wins),
+            scene!(faults::a_driver_that_hangs_is_left_after_the_deadline),
+            scene!(faults::a_driver_that_kills_the_observer_is_told_of),
+            scene!(faults::a_gpu_that_was_lost_is_not_given),
+            scene!(faults::a_damaged_ledger_refuses_until_it_is_repaired),
+            scene!(command::ps_lists_grants),
+            scene!(command::explain_finds_a_container_by_each_of_its_names),
+            scene!(command::topo_shows_who_holds_what_and_how_close_they_are),
+            scene!(command::config_show_prints_what_is_in_force),
+            scene!(command::ledger_show_and_verify_read_the_record),
+            scene!(doctor::doctor_exits_with_what_it_found),
+            scene!(doctor::a_broken_configuration_is_its_first_finding),
+        ],
+    )
+}

@@ -1,0 +1,39 @@
+//! The machine: what it has, what a container gets of it, and how that is put into the container's world.
+//!
+//! ```text
+//! host side        inventory ─ device_nodes ─ char_links ─ proc_tree ─ driver_tree      nvidia/, kubelet
+//! container side   rootfs ─ loader_cache ─ arm
+//! ```
+//!
+//! Decides nothing about who gets what: it reads facts and carries out. Must not know requests, grants, the ledger, OCI or containerd.
+//! NVML is loaded in the `berth` program alone (feature `nvml`), never where containers are launched.
+
+#![deny(unsafe_code)]
+
+pub mod arm;
+pub mod kubelet;
+pub mod loader_cache;
+pub mod rootfs;
+
+mod cache;
+mod call;
+mod error;
+mod host;
+mod keep;
+mod nvidia;
+mod tool;
+
+pub use arm::Placing;
+pub use cache::problems;
+pub use error::DeviceError;
+pub use host::Host;
+pub use keep::{forget, keep, kept, sweep};
+#[cfg(feature = "nvml")]
+pub use nvidia::driver::prepare_driver;
+pub use nvidia::driver::{DriverTree, Library, driver_tree, old_trees};
+pub use nvidia::inventory::inventory;
+pub use nvidia::nodes::{DeviceNode, LinkProblem, char_links, device_nodes, missing_char_links};
+#[cfg(feature = "nvml")]
+pub use nvidia::observe::observe;
+pub use nvidia::proc_tree::proc_tree;
+pub use tool::Tool;

@@ -1,0 +1,195 @@
+//! The few facts of a shared library that preparing it needs: what machine it is for and what name it goes by.
+//!
+//! Decides nothing. Reads 64-bit little-endian ELF (elf(5)) and takes no offset of the file on trust: what does not fit is no library.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+/// Most entries of any table that is looked through.
+const MOST: u64 = 4096;
+
+const PT_LOAD: u32 = 1;
+const PT_DYNAMIC: u32 = 2;
+const DT_STRTAB: u64 = 5;
+const DT_SONAME: u64 = 14;
+
+/// Number of the machine that this program runs on (`e_machine`).
+const NATIVE: u16 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
+
+/// A shared library for this machine.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Library {
+    /// `DT_SONAME`, if it has one.
+    pub(super) soname: Option<String>,
+}
+
+/// A range of the file that is mapped somewhere.
+struct Segment {
+    kind: u32,
+    offset: u64,
+    address: u64,
+    length: u64,
+}
+
+/// Reads `file`; `None` if it is no 64-bit shared library of this machine.
+pub(super) fn library(file: &File) -> Option<Library> {
+    read(&|offset, length| {
+        let mut bytes = vec![0; length];
+        file.read_exact_at(&mut bytes, offset).ok().map(|()| bytes)
+    })
+}
+
+/// Bytes of the file from an offset on; `None` past its end.
+type Read<'a> = &'a dyn Fn(u64, usize) -> Option<Vec<u8>>;
+
+fn read(bytes: Read<'_>) -> Option<Library> {
+    let header = bytes(0, 64)?;
+    // Magic, 64 bit, little endian; a shared object of this machine.
+    let ours = header.starts_with(b"\x7fELF\x02\x01") && u16_at(&header, 16)? == 3;
+    if !ours || u16_at(&header, 18)? != NATIVE {
+        return None;
+    }
+    let segments = segments(bytes, &header)?;
+    let Some(dynamic) = segments.iter().find(|segment| segment.kind == PT_DYNAMIC) else {
+        return Some(Library { soname: None });
+    };
+    let mut name = None;
+    let mut strings = None;
+    for index in 0..(dynamic.length / 16).min(MOST) {
+        let entry = bytes(dynamic.offset.checked_add(index * 16)?, 16)?;
+        let (tag, value) = (u64_at(&entry, 0)?, u64_at(&entry, 8)?);
+        match tag {
+            0 => break,
+            DT_SONAME => name = Some(value),
+            DT_STRTAB => strings = Some(value),
+            _ => {}
+        }
+    }
+    let Some(name) = name else { return Some(Library { soname: None }) };
+    let address = strings?.checked_add(name)?;
+    let soname = string(bytes, offset_of(&segments, address)?)?;
+    Some(Library { soname: Some(soname) })
+}
+
+fn segments(bytes: Read<'_>, header: &[u8]) -> Option<Vec<Segment>> {
+    let (table, size) = (u64_at(header, 32)?, u64::from(u16_at(header, 54)?));
+    let count = u64::from(u16_at(header, 56)?).min(MOST);
+    let mut segments = Vec::new();
+    for index in 0..count {
+        let entry = bytes(table.checked_add(index.checked_mul(size)?)?, 56)?;
+        segments.push(Segment {
+            kind: u32_at(&entry, 0)?,
+            offset: u64_at(&entry, 8)?,
+            address: u64_at(&entry, 16)?,
+            length: u64_at(&entry, 32)?,
+        });
+    }
+    Some(segments)
+}
+
+/// Where in the file an address of the library is.
+fn offset_of(segments: &[Segment], address: u64) -> Option<u64> {
+    let holds = |segment: &&Segment| {
+        segment.kind == PT_LOAD
+            && address.checked_sub(segment.address).is_some_and(|into| into < segment.length)
+    };
+    let segment = segments.iter().find(holds)?;
+    segment.offset.checked_add(address - segment.address)
+}
+
+/// A name: printable, without a slash, ended by a zero byte.
+fn string(bytes: Read<'_>, offset: u64) -> Option<String> {
+    let mut name = String::new();
+    for index in 0..255 {
+        match *bytes(offset.checked_add(index)?, 1)?.first()? {
+            0 => return (!name.is_empty()).then_some(name),
+            byte if byte.is_ascii_graphic() && byte != b'/' => name.push(char::from(byte)),
+            _ => return None,
+        }
+    }
+    None
+}
+
+fn array<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    array(bytes, at).map(u16::from_le_bytes)
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    array(bytes, at).map(u32::from_le_bytes)
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    array(bytes, at).map(u64::from_le_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::fake::elf;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn of(bytes: &[u8]) -> Option<Library> {
+        read(&|offset, length| {
+            let start = usize::try_from(offset).ok()?;
+            bytes.get(start..start.checked_add(length)?).map(<[u8]>::to_vec)
+        })
+    }
+
+    #[test]
+    fn the_name_is_read_from_the_dynamic_section() {
+        let found = of(&elf(Some("libcuda.so.1"))).expect("a library");
+        assert_eq!(found.soname.as_deref(), Some("libcuda.so.1"));
+        assert_eq!(of(&elf(None)), Some(Library { soname: None }));
+    }
+
+    #[test]
+    fn the_c_library_of_this_machine_is_read_as_its_own_loader_reads_it() {
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("our own");
+        let path = maps.split_whitespace().find(|word| word.ends_with("/libc.so.6"));
+        // A test program that is linked without glibc has nothing to compare with.
+        let Some(path) = path else { return eprintln!("skipped: no libc.so.6 is loaded") };
+        let file = File::open(path).expect("it is loaded");
+        assert_eq!(library(&file).and_then(|found| found.soname).as_deref(), Some("libc.so.6"));
+    }
+
+    #[test]
+    fn other_machines_other_widths_and_programs_are_no_libraries() {
+        let library = elf(Some("libcuda.so.1"));
+        for (at, byte) in [(0, 0), (4, 1), (5, 2), (16, 2), (18, 0x28)] {
+            let mut other = library.clone();
+            other[at] = byte;
+            assert_eq!(of(&other), None, "byte {at}");
+        }
+        assert_eq!(of(b"#!/bin/sh\n"), None);
+    }
+
+    #[test]
+    fn a_name_that_leads_elsewhere_is_no_name() {
+        for bad in ["../../etc/passwd", "a\nb", ""] {
+            assert_eq!(of(&elf(Some(bad))), None, "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_files_are_answered_and_never_read_outside(
+            damage in prop::collection::vec((0_usize..512, any::<u8>()), 0..24),
+            length in 0_usize..512,
+        ) {
+            let mut bytes = elf(Some("libcuda.so.1"));
+            for (at, byte) in damage {
+                if let Some(place) = bytes.get_mut(at) {
+                    *place = byte;
+                }
+            }
+            bytes.truncate(length);
+            if let Some(Library { soname: Some(name) }) = of(&bytes) {
+                prop_assert!(!name.is_empty() && !name.contains('/'));
+            }
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The driver's files on the node: where they are looked for, below the driver's root.
+//!
+//! Decides which file is found. The root may be that of a driver container, whose absolute links mean its own root: it is only entered by
+//! descriptor, with openat2(2) and RESOLVE_IN_ROOT.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::Mode;
+use plan::{Capabilities, Driver};
+
+use super::{elf, families};
+use crate::Host;
+use crate::error::{DeviceError, file};
+
+/// Where loaders look, in their order, and where some clouds' nodes have the driver; what is not for this machine is passed over.
+const LIB_DIRS: [&str; 9] = [
+    "/usr/lib64",
+    "/usr/lib/x86_64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/lib64",
+    "/lib/x86_64-linux-gnu",
+    "/lib/aarch64-linux-gnu",
+    "/usr/lib",
+    "/lib",
+    "/usr/local/nvidia/lib64",
+];
+
+const BIN_DIRS: [&str; 8] = [
+    "/usr/bin",
+    "/usr/sbin",
+    "/bin",
+    "/sbin",
+    "/usr/local/bin",
+    "/opt/bin",
+    "/usr/lib/nvidia/current",
+    "/usr/local/nvidia/bin",
+];
+
+const FIRMWARE_DIRS: [&str; 2] = ["/lib/firmware", "/usr/lib/firmware"];
+
+/// A file that was found, held open so that it stays what was found.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Its name.
+    pub(super) name: String,
+    /// Where it was found, below the driver's root.
+    pub(super) path: String,
+    pub(super) file: File,
+    pub(super) meta: Metadata,
+}
+
+/// Everything that was found.
+#[derive(Debug)]
+pub(super) struct Files {
+    /// With what each goes by.
+    pub(super) libraries: Vec<(Found, elf::Library)>,
+    pub(super) programs: Vec<Found>,
+    pub(super) firmware: Vec<Found>,
+}
+
+/// Finds the driver's files for these capabilities.
+pub(super) fn find(
+    host: &Host,
+    driver: &Driver,
+    capabilities: &Capabilities,
+) -> Result<Files, DeviceError> {
+    let root = Root::open(host.driver_path())?;
+    let files = Files {
+        libraries: libraries(&root, &driver.version, capabilities)?,
+        programs: programs(&root, capabilities)?,
+        firmware: firmware(&root, host, &driver.version)?,
+    };
+    for (capability, stem) in families::ESSENTIAL {
+        let is = |(found, _): &(Found, elf::Library)| {
+            families::stem(&found.name, &driver.version) == Some(stem)
+        };
+        if capabilities.has(capability) && !files.libraries.iter().any(is) {
+            return Err(DeviceError::NoLibrary {
+                library: stem,
+                version: driver.version.clone(),
+                root: root.path,
+                searched: LIB_DIRS.map(str::to_owned).to_vec(),
+            });
+        }
+    }
+    Ok(files)
+}
+
+fn libraries(
+    root: &Root,
+    version: &str,
+    capabilities: &Capabilities,
+) -> Result<Vec<(Found, elf::Library)>, DeviceError> {
+    let mut found: Vec<(Found, elf::Library)> = Vec::new();
+    for dir in library_dirs(root)? {
+        for name in root.names(&dir)? {
+            let Some(stem) = families::stem(&name, version) else { continue };
+            let wanted = families::capability_of(stem).is_some_and(|one| capabilities.has(one));
+            if !wanted || found.iter().any(|(other, _)| other.name == name) {
+                continue;
+            }
+            // Where every number is a version, a link is just another name.
+            let follow = !families::has_own_version(stem);
+            let Some(file) = root.file(&dir, name, follow)? else { continue };
+            if let Some(library) = elf::library(&file.file) {
+                found.push((file, library));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The loader's directories, and those below them where distributions put a driver of several.
+fn library_dirs(root: &Root) -> Result<Vec<String>, DeviceError> {
+    let mut dirs = Vec::new();
+    for dir in LIB_DIRS {
+        dirs.push(dir.to_owned());
+        dirs.push(format!("{dir}/vdpau"));
+        // Debian's alternatives: `nvidia/current`, `nvidia/tesla-535`.
+        for variant in root.names(&format!("{dir}/nvidia"))? {
+            dirs.push(format!("{dir}/nvidia/{variant}"));
+        }
+    }
+    Ok(dirs)
+}
+
+fn programs(root: &Root, capabilities: &Capabilities) -> Result<Vec<Found>, DeviceError> {
+    let mut found = Vec::new();
+    for (name, capability) in families::PROGRAMS {
+        if capabilities.has(capability) {
+            found.extend(root.first(&BIN_DIRS, name)?);
+        }
+    }
+    Ok(found)
+}
+
+fn firmware(root: &Root, host: &Host, version: &str) -> Result<Vec<Found>, DeviceError> {
+    let parameter = host.path("/sys/module/firmware_class/parameters/path");
+    let own = std::fs::read_to_string(parameter).unwrap_or_default();
+    // The kernel's path is the host's; the driver's root may be a part of it.
+    let own = Path::new(own.trim());
+    let own = own.strip_prefix(&host.driver_root).unwrap_or(own).to_string_lossy().into_owned();
+    let own = Some(own).filter(|own| !own.is_empty());
+    let dirs = own.into_iter().chain(FIRMWARE_DIRS.map(str::to_owned));
+    for dir in dirs.map(|dir| format!("{dir}/nvidia/{version}")) {
+        let mut found = Vec::new();
+        for name in root.names(&dir)? {
+            if name.starts_with("gsp") && name.ends_with(".bin") {
+                found.extend(root.file(&dir, name, true)?);
+            }
+        }
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// The driver's root directory.
+struct Root {
+    path: PathBuf,
+    dir: File,
+}
+
+impl Root {
+    fn open(path: PathBuf) -> Result<Self, DeviceError> {
+        let dir = File::open(&path).map_err(file("open the driver's root", &path))?;
+        Ok(Self { path, dir })
+    }
+
+    fn at(&self, path: &str, flags: OFlag) -> Result<Option<OwnedFd>, DeviceError> {
+        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).mode(Mode::empty());
+        match openat2(&self.dir, path, how.resolve(resolve)) {
+            Ok(fd) => Ok(Some(fd)),
+            // ELOOP is also a link where none is followed.
+            Err(Errno::ENOENT | Errno::ENOTDIR | Errno::ELOOP) => Ok(None),
+            Err(errno) => Err(self.failed("open", path)(errno.into())),
+        }
+    }
+
+    fn failed(
+        &self,
+        action: &'static str,
+        path: &str,
+    ) -> impl FnOnce(io::Error) -> DeviceError + use<> {
+        file(action, self.path.join(path.trim_start_matches('/')))
+    }
+
+    /// Names in a directory, sorted; none where there is none.
+    fn names(&self, dir: &str) -> Result<Vec<String>, DeviceError> {
+        let Some(fd) = self.at(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY)? else {
+            return Ok(Vec::new());
+        };
+        let list = || -> nix::Result<Vec<String>> {
+            let mut names = Vec::new();
+            for entry in Dir::from_fd(fd)?.iter() {
+                names.push(entry?.file_name().to_string_lossy().into_owned());
+            }
+            Ok(names)
+        };
+        let mut names = list().map_err(|errno| self.failed("list", dir)(errno.into()))?;
+        names.retain(|name| name != "." && name != "..");
+        names.sort();
+        Ok(names)
+    }
+
+    /// A regular file.
+    fn file(&self, dir: &str, name: String, follow: bool) -> Result<Option<Found>, DeviceError> {
+        let path = format!("{}/{name}", dir.trim_end_matches('/'));
+        // Nothing is opened that could block or act.
+        let flags = if follow { OFlag::empty() } else { OFlag::O_NOFOLLOW };
+        let Some(fd) = self.at(&path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | flags)? else {
+            return Ok(None);
+        };
+        let file = File::from(fd);
+        let meta = file.metadata().map_err(self.failed("look at", &path))?;
+        Ok(meta.is_file().then_some(Found { name, path, file, meta }))
+    }
+
+    fn first(&self, dirs: &[&str], name: &str) -> Result<Option<Found>, DeviceError> {
+        for dir in dirs {
+            if let Some(found) = self.file(dir, name.to_owned(), true)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,148 @@
+//! Device nodes: which of them a container needs for its GPUs, and the links by which systemd and runc find their rules.
+//!
+//! Decides numbers, never who gets what. Numbers come from the kernel's list and the GPUs' minors; a node that stands on the host gives its
+//! mode and owner, and must be what its name says.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{major, minor};
+use plan::Gpu;
+
+use crate::error::{DeviceError, file};
+use crate::{Host, keep};
+
+/// A device node as a container gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceNode {
+    /// `/dev/nvidia0`.
+    pub path: String,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// A link that runc before 1.1.7 needs to keep a device rule over systemd's daemon-reload, and that could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("{link} -> {target} is missing: {why}", link = link.display())]
+pub struct LinkProblem {
+    /// `/dev/char/195:0` on the host.
+    pub link: PathBuf,
+    /// Where it should lead.
+    pub target: String,
+    /// What stood in the way.
+    pub why: String,
+}
+
+/// `nvidiactl` among the driver's minors.
+const CONTROL: u32 = 255;
+
+/// Nodes of these GPUs and those that every CUDA program opens, in a fixed order. The `nvidia-uvm` ones come where its module is loaded.
+///
+/// # Errors
+/// When the driver has no major, or a node on the host is not the device that its name says.
+pub fn device_nodes(host: &Host, gpus: &[&Gpu]) -> Result<Vec<DeviceNode>, DeviceError> {
+    let path = host.path("/proc/devices");
+    let majors = Majors::parse(&keep::read_text(&path)?);
+    // `nvidia-frontend` until R550.
+    let driver = majors.of("nvidia").or_else(|| majors.of("nvidia-frontend"));
+    let driver = driver.ok_or(DeviceError::NoMajor { path, name: "nvidia" })?;
+    let mut wanted = vec![("nvidiactl".to_owned(), driver, CONTROL)];
+    if let Some(uvm) = majors.of("nvidia-uvm") {
+        wanted.push(("nvidia-uvm".into(), uvm, 0));
+        wanted.push(("nvidia-uvm-tools".into(), uvm, 1));
+    }
+    let mut minors: Vec<u32> = gpus.iter().map(|gpu| gpu.minor).collect();
+    minors.sort_unstable();
+    wanted.extend(minors.into_iter().map(|minor| (format!("nvidia{minor}"), driver, minor)));
+    wanted.into_iter().map(|(name, major, minor)| node(host, &name, major, minor)).collect()
+}
+
+fn node(host: &Host, name: &str, major_: u32, minor_: u32) -> Result<DeviceNode, DeviceError> {
+    let path = format!("/dev/{name}");
+    let on_host = host.path(&path);
+    let node = |mode, uid, gid| DeviceNode { path, major: major_, minor: minor_, mode, uid, gid };
+    let meta = match fs::symlink_metadata(&on_host) {
+        // The driver makes its nodes when it is first used; it needs none of them in place.
+        Err(error) if keep::is_absent(&error) => return Ok(node(0o666, 0, 0)),
+        meta => meta.map_err(file("look at", &on_host))?,
+    };
+    let (device, kind) = (meta.rdev(), meta.file_type());
+    let found = if !kind.is_char_device() {
+        "no character device".to_owned()
+    } else if (major(device), minor(device)) != (major_.into(), minor_.into()) {
+        format!("character device {}:{}", major(device), minor(device))
+    } else {
+        return Ok(node(meta.mode() & 0o777, meta.uid(), meta.gid()));
+    };
+    Err(DeviceError::WrongNode { path: on_host, found, major: major_, minor: minor_ })
+}
+
+/// Makes the links of these nodes on the host, as far as the nodes stand there. They stay: others need them as well.
+pub fn char_links(host: &Host, nodes: &[DeviceNode]) -> Vec<LinkProblem> {
+    let there = |node: &&DeviceNode| host.path(&node.path).exists();
+    nodes.iter().filter(there).filter_map(|node| char_link(host, node).err()).collect()
+}
+
+/// Links that [`char_links`] would have to make. Makes nothing.
+pub fn missing_char_links(host: &Host, nodes: &[DeviceNode]) -> Vec<String> {
+    let link = |node: &DeviceNode| format!("/dev/char/{}:{}", node.major, node.minor);
+    let there = |node: &&DeviceNode| host.path(&node.path).exists();
+    let missing = |node: &&DeviceNode| !leads_to(&host.path(&link(node)), node);
+    nodes.iter().filter(there).filter(missing).map(link).collect()
+}
+
+fn char_link(host: &Host, node: &DeviceNode) -> Result<(), LinkProblem> {
+    let link = host.path(&format!("/dev/char/{}:{}", node.major, node.minor));
+    let target = format!("..{}", node.path.trim_start_matches("/dev"));
+    let problem = |why: String| LinkProblem { link: link.clone(), target: target.clone(), why };
+    match symlink(&target, &link) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => match fs::read_link(&link) {
+            // However it is written: what counts is where it leads.
+            Ok(_) if leads_to(&link, node) => Ok(()),
+            Ok(other) => Err(problem(format!("it leads to {}", other.display()))),
+            Err(_) => Err(problem("something else is in its place".into())),
+        },
+        Err(error) => Err(problem(error.to_string())),
+    }
+}
+
+fn leads_to(link: &Path, node: &DeviceNode) -> bool {
+    fs::metadata(link).is_ok_and(|meta| {
+        let device = meta.rdev();
+        meta.file_type().is_char_device()
+            && (major(device), minor(device)) == (node.major.into(), node.minor.into())
+    })
+}
+
+/// The character devices of `/proc/devices`.
+struct Majors(Vec<(String, u32)>);
+
+impl Majors {
+    fn parse(text: &str) -> Self {
+        let lines = text.lines().skip_while(|line| line.trim() != "Character devices:").skip(1);
+        let lines = lines.take_while(|line| !line.trim().is_empty());
+        let entry = |line: &str| {
+            let (number, name) = line.trim().split_once(' ')?;
+            Some((name.trim().to_owned(), number.parse().ok()?))
+        };
+        Self(lines.filter_map(entry).collect())
+    }
+
+    fn of(&self, name: &str) -> Option<u32> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, major)| *major)
+    }
+}
+
+#[cfg(test)]
+mod tests;

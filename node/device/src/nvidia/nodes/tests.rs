@@ -1,0 +1,110 @@
+//! Numbers as kernels list them, and nodes and links on a host.
+
+use super::*;
+use crate::nvidia::fake::{DEVICES, Fake, gpu};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use std::os::unix::fs::PermissionsExt;
+
+fn names(nodes: &[DeviceNode]) -> Vec<String> {
+    nodes.iter().map(|node| format!("{} {}:{}", node.path, node.major, node.minor)).collect()
+}
+
+/// Makes a character device below the fake root. Not everybody may.
+fn make(fake: &Fake, path: &str, major: u64, minor: u64) -> Option<()> {
+    let path = fake.host.path(path);
+    fs::create_dir_all(path.parent().expect("in a folder")).expect("made");
+    let made = mknod(&path, SFlag::S_IFCHR, Mode::from_bits_truncate(0o660), makedev(major, minor));
+    if let Err(errno) = made {
+        eprintln!("skipped: no device node can be made here: {errno}");
+        return None;
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o660)).expect("ours");
+    Some(())
+}
+
+#[test]
+fn a_container_gets_its_gpus_by_minor_and_what_every_cuda_program_opens() {
+    let fake = Fake::new();
+    let odd = Gpu { minor: 7, ..gpu(1) };
+    let nodes = device_nodes(&fake.host, &[&odd, &gpu(0)]).expect("known");
+    assert_eq!(
+        names(&nodes),
+        [
+            "/dev/nvidiactl 195:255",
+            "/dev/nvidia-uvm 509:0",
+            "/dev/nvidia-uvm-tools 509:1",
+            "/dev/nvidia0 195:0",
+            "/dev/nvidia7 195:7",
+        ]
+    );
+    assert!(nodes.iter().all(|node| (node.mode, node.uid, node.gid) == (0o666, 0, 0)));
+}
+
+#[test]
+fn majors_come_from_the_kernels_list_of_character_devices() {
+    let fake = Fake::new();
+    fake.write("/proc/devices", DEVICES.replace("195 nvidia\n", "194 nvidia-frontend\n"));
+    assert_eq!(names(&device_nodes(&fake.host, &[]).expect("known"))[0], "/dev/nvidiactl 194:255");
+    fake.write("/proc/devices", DEVICES.replace("509 nvidia-uvm", ""));
+    // 510 is a block device's.
+    assert_eq!(device_nodes(&fake.host, &[]).expect("known").len(), 1);
+    fake.write("/proc/devices", "Character devices:\n  1 mem\n\nBlock devices:\n195 nvidia\n");
+    let error = device_nodes(&fake.host, &[]).expect_err("no driver").to_string();
+    assert!(error.contains("/proc/devices lists no device \"nvidia\""), "{error}");
+}
+
+#[test]
+fn a_node_on_the_host_gives_its_mode() {
+    let fake = Fake::new();
+    let Some(()) = make(&fake, "/dev/nvidia0", 195, 0) else { return };
+    let nodes = device_nodes(&fake.host, &[&gpu(0)]).expect("known");
+    let node = nodes.last().expect("the GPU's");
+    assert_eq!((node.mode, node.minor), (0o660, 0));
+}
+
+#[test]
+fn a_node_that_is_another_device_is_refused() {
+    let fake = Fake::new();
+    let Some(()) = make(&fake, "/dev/nvidia0", 195, 1) else { return };
+    let error = device_nodes(&fake.host, &[&gpu(0)]).expect_err("GPU 1's").to_string();
+    assert!(error.contains("/dev/nvidia0 is character device 195:1, not"), "{error}");
+}
+
+#[test]
+fn a_file_or_link_in_a_nodes_place_is_refused() {
+    let fake = Fake::new();
+    fake.write("/dev/nvidia0", "");
+    assert!(device_nodes(&fake.host, &[&gpu(0)]).is_err());
+    fake.link("/dev/nvidia1", "/dev/null");
+    assert!(device_nodes(&fake.host, &[&gpu(1)]).is_err());
+}
+
+#[test]
+fn links_are_made_for_nodes_that_stand_and_left_alone_when_they_do() {
+    let fake = Fake::new();
+    let Some(()) = make(&fake, "/dev/nvidia0", 195, 0) else { return };
+    fs::create_dir_all(fake.host.path("/dev/char")).expect("made");
+    let nodes = device_nodes(&fake.host, &[&gpu(0), &gpu(1)]).expect("known");
+    assert_eq!(missing_char_links(&fake.host, &nodes), ["/dev/char/195:0"]);
+    for _ in 0..2 {
+        assert!(char_links(&fake.host, &nodes).is_empty());
+    }
+    assert!(missing_char_links(&fake.host, &nodes).is_empty());
+    let link = fake.host.path("/dev/char/195:0");
+    assert_eq!(fs::read_link(&link).expect("a link"), Path::new("../nvidia0"));
+    assert_eq!(fs::read_dir(fake.host.path("/dev/char")).expect("listed").count(), 1);
+}
+
+#[test]
+fn a_link_that_is_in_the_way_or_cannot_be_made_is_reported_and_left() {
+    let fake = Fake::new();
+    let Some(()) = make(&fake, "/dev/nvidia0", 195, 0) else { return };
+    let nodes = device_nodes(&fake.host, &[&gpu(0)]).expect("known");
+    let problems = char_links(&fake.host, &nodes);
+    assert!(problems[0].to_string().contains("195:0 -> ../nvidia0 is missing"), "no /dev/char");
+    fake.link("/dev/char/195:0", "../nvidia9");
+    let problems = char_links(&fake.host, &nodes);
+    assert!(problems[0].to_string().ends_with("it leads to ../nvidia9"), "{}", problems[0]);
+    let link = fake.host.path("/dev/char/195:0");
+    assert_eq!(fs::read_link(link).expect("still there"), Path::new("../nvidia9"));
+}

@@ -1,0 +1,123 @@
+//! The `/proc/driver/nvidia` that a container is shown: the driver's facts, and of the GPUs the granted ones alone.
+//!
+//! Decides what of the real one is shown. A tree is made once for each set of GPUs and kept for the boot; where it is put is `arm`'s.
+//!
+//! ```text
+//! <run>/<boot>/proc/<key>/nvidia/{version,registry,params,gpus/<address>/*}
+//! ```
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use plan::{Gpu, PciAddress};
+use sha2::{Digest, Sha256};
+
+use crate::error::{DeviceError, file};
+use crate::{Host, cache, keep};
+
+/// Tells nvidia-modprobe in the container to leave device nodes alone.
+const MODIFY: &str = "ModifyDeviceFiles";
+
+/// The tree for these GPUs: a folder that can go onto `/proc/driver`, and whose `nvidia` can go onto `/proc/driver/nvidia`.
+///
+/// # Errors
+/// When the driver's facts cannot be read or the tree cannot be written.
+pub fn proc_tree(host: &Host, gpus: &[&Gpu]) -> Result<PathBuf, DeviceError> {
+    let trees = keep::boot_dir(host)?.join("proc");
+    let tree = trees.join(key(host, gpus));
+    if tree.is_dir() {
+        return Ok(tree);
+    }
+    keep::make_dir(&trees)?;
+    let unfinished = keep::beside(&tree);
+    let made = build(host, gpus, &unfinished).and_then(|()| {
+        match fs::rename(&unfinished, &tree) {
+            // Another made the same one meanwhile.
+            Err(_) if tree.is_dir() => Ok(()),
+            renamed => renamed.map_err(file("put in its place", &tree)),
+        }
+    });
+    if unfinished.exists() {
+        // What stays if this fails, too, goes with the boot.
+        let _ = fs::remove_dir_all(&unfinished);
+    }
+    made.map(|()| tree)
+}
+
+/// The driver as it is loaded, and the GPUs in whatever order.
+fn key(host: &Host, gpus: &[&Gpu]) -> String {
+    let mut parts: Vec<String> =
+        gpus.iter().map(|gpu| format!("{} {}\n", gpu.pci, gpu.uuid)).collect();
+    parts.sort();
+    let mut hash = Sha256::new();
+    hash.update(format!("{} {:?}\n", host.root.display(), cache::module(host)));
+    for part in parts {
+        hash.update(part);
+    }
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn build(host: &Host, gpus: &[&Gpu], tree: &Path) -> Result<(), DeviceError> {
+    let real = host.path("/proc/driver/nvidia");
+    let shown = tree.join("nvidia");
+    fs::create_dir_all(shown.join("gpus")).map_err(file("create the folder", &shown))?;
+    let version = real.join("version");
+    write(&shown.join("version"), keep::read_text(&version)?.as_bytes())?;
+    copy(&real.join("registry"), &shown.join("registry"))?;
+    let params = keep::read(&real.join("params"))?.unwrap_or_default();
+    write(&shown.join("params"), masked(&String::from_utf8_lossy(&params)).as_bytes())?;
+    let listed = keep::names(&real.join("gpus"))?;
+    for gpu in gpus {
+        // As the driver writes it; a GPU that is not listed has no folder in the container, either.
+        let names = |name: &&String| name.parse::<PciAddress>().is_ok_and(|pci| pci == gpu.pci);
+        if let Some(name) = listed.iter().find(names) {
+            copy_folder(&real.join("gpus").join(name), &shown.join("gpus").join(name))?;
+        }
+    }
+    for folder in [tree.to_owned(), shown.clone(), shown.join("gpus")] {
+        read_only(&folder)?;
+    }
+    Ok(())
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result<(), DeviceError> {
+    fs::create_dir(to).map_err(file("create the folder", to))?;
+    for name in keep::names(from)? {
+        if from.join(&name).is_file() {
+            copy(&from.join(&name), &to.join(&name))?;
+        }
+    }
+    read_only(to)
+}
+
+/// Some files of the driver cannot be read at times (`power` of a sleeping GPU), and none of these is needed.
+fn copy(from: &Path, to: &Path) -> Result<(), DeviceError> {
+    match keep::read(from) {
+        Ok(Some(bytes)) => write(to, &bytes),
+        Ok(None) | Err(_) => Ok(()),
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), DeviceError> {
+    keep::write_new(path, bytes, 0o444).map_err(file("write", path))
+}
+
+fn read_only(folder: &Path) -> Result<(), DeviceError> {
+    let mode = fs::Permissions::from_mode(0o555);
+    fs::set_permissions(folder, mode).map_err(file("protect", folder))
+}
+
+/// The driver's parameters, but for one.
+fn masked(params: &str) -> String {
+    let other = |line: &&str| line.split(':').next().is_none_or(|name| name.trim() != MODIFY);
+    let mut text = format!("{MODIFY}: 0\n");
+    for line in params.lines().filter(other) {
+        text.push_str(line);
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,26 @@
+//! Audit: the invariants, asked of the ledger as it is.
+//!
+//! Decides nothing: `plan` knows what must hold; here the records become what it looks at.
+
+use ledger::{Grant, Origin};
+use plan::audit::{Finding, Holding};
+
+use crate::{Fault, Node};
+
+/// What is wrong with these grants on this node.
+pub(crate) fn findings(node: &Node, grants: &[Grant]) -> Result<Vec<Finding>, Fault> {
+    let inventory = node.inventory()?;
+    Ok(plan::audit::audit(&inventory, &holdings(grants)))
+}
+
+fn holdings(grants: &[Grant]) -> Vec<Holding> {
+    grants
+        .iter()
+        .map(|grant| Holding {
+            grant: grant.id.clone(),
+            label: grant.label.clone(),
+            gpus: grant.gpus.iter().map(|gpu| gpu.uuid.clone()).collect(),
+            external: matches!(grant.origin, Origin::External { .. }),
+        })
+        .collect()
+}

@@ -1,0 +1,276 @@
+//! Taking a claim: the part of an admission that holds the node lock.
+//!
+//! Decides, with `plan`, who gets what, and writes it down before anything is done about it. Must not touch devices or the container.
+
+use std::fs::File;
+use std::io::Read;
+use std::time::{Duration, Instant, SystemTime};
+
+use ledger::{GivenGpu, Grant, InProgress, Ledger, Locked, Member, Origin, State};
+use plan::{Capabilities, GpuUuid, GrantId, Inventory, Placement, Refusal, Request, Scope, Want};
+
+use crate::ask::Ask;
+use crate::crash::point;
+use crate::node::Node;
+use crate::{Denied, Fault};
+
+/// How long the node lock may be held by others before something is wrong.
+pub(crate) const LOCK: Duration = Duration::from_secs(10);
+/// How long to wait before looking again at a grant that is being given back.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// What is to be taken.
+#[derive(Debug)]
+pub(crate) enum Claim<'a> {
+    /// To be decided here.
+    Ours { want: Want, request: Option<&'a Request> },
+    /// Decided by another allocator.
+    External { by: &'static str, gpus: Vec<GpuUuid>, request: Option<&'a Request> },
+}
+
+/// A claim that is held.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) grant: Grant,
+    /// Held from the reservation until the container is armed; `None` when the claim was there before.
+    pub(crate) progress: Option<InProgress>,
+}
+
+/// What the decision needs besides the claim.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    pub(crate) ask: &'a Ask,
+    pub(crate) inventory: &'a Inventory,
+    pub(crate) capabilities: &'a Capabilities,
+    pub(crate) sandbox_init: Option<ledger::ProcessId>,
+}
+
+/// Takes the claim, or joins it where the pod (or this container's former self) holds it already.
+pub(crate) fn take(
+    node: &Node,
+    ledger: &Ledger,
+    claim: &Claim<'_>,
+    facts: Facts<'_>,
+) -> Result<Taken, Denied> {
+    let patience = Instant::now() + node.release_wait;
+    loop {
+        let mut locked = ledger.lock(LOCK)?;
+        match attempt(node, ledger, &mut locked, claim, facts) {
+            Err(Denied::Refused(refusal)) => {
+                // What the dead still hold is not held: look before saying no. Under the same lock, so that what another finds first
+                // is not missed.
+                if !node.bury(ledger, &mut locked)?.is_empty() {
+                    continue;
+                }
+                drop(locked);
+                if refusal.is_waiting_for_release() && Instant::now() < patience {
+                    std::thread::sleep(LOOK_AGAIN);
+                } else {
+                    return Err(refusal.after_waiting(node.release_wait.as_secs()).into());
+                }
+            }
+            other => return other,
+        }
+    }
+}
+
+fn attempt(
+    node: &Node,
+    ledger: &Ledger,
+    locked: &mut Locked<'_>,
+    claim: &Claim<'_>,
+    facts: Facts<'_>,
+) -> Result<Taken, Denied> {
+    point("admit.locked");
+    let owner = owner(claim, facts.ask);
+    let held = locked.grants();
+    let held = held.iter().position(|g| g.owner == owner && g.state != State::Releasing);
+    let mut dead = None;
+    if let Some(held) = held {
+        if node.lives(ledger, &locked.grants()[held])? {
+            agree(&locked.grants()[held], claim)?;
+            let grant = locked.change(|grants| {
+                join(&mut grants[held], facts);
+                grants[held].clone()
+            })?;
+            point("admit.joined");
+            return Ok(Taken { grant, progress: None });
+        }
+        // Of its former self: nothing would keep it alive until the container is armed.
+        dead = Some(held);
+    }
+    let placement = match dead {
+        None => place(node, locked.grants(), claim, facts)?,
+        Some(dead) => {
+            let mut grants = locked.grants().to_vec();
+            grants.remove(dead);
+            place(node, &grants, claim, facts)?
+        }
+    };
+    point("admit.decided");
+    let grant = grant(claim, facts, owner, placement)?;
+    let progress = ledger.begin(&grant.id)?;
+    point("admit.in-progress");
+    locked.change(|grants| {
+        if let Some(dead) = dead {
+            grants.remove(dead);
+        }
+        grants.push(grant.clone());
+    })?;
+    point("admit.reserved");
+    Ok(Taken { grant, progress: Some(progress) })
+}
+
+/// A pod's claim has no container's name; without a pod, the container is its own sandbox.
+fn owner(claim: &Claim<'_>, ask: &Ask) -> ledger::Owner {
+    let of_pod = match claim {
+        Claim::Ours { request: Some(request), .. } => request.scope == Scope::Pod,
+        _ => false,
+    };
+    let container = (!of_pod).then(|| ask.name().map(str::to_owned)).flatten();
+    ledger::Owner { namespace: ask.namespace.clone(), sandbox: ask.sandbox.clone(), container }
+}
+
+/// An external allocation must be what it was: kubelet does not change one under a running pod.
+fn agree(held: &Grant, claim: &Claim<'_>) -> Result<(), Refusal> {
+    let Claim::External { by, gpus, .. } = claim else { return Ok(()) };
+    if gpus.len() == held.gpus.len() && gpus.iter().all(|gpu| held.holds(gpu)) {
+        return Ok(());
+    }
+    let list = |names: Vec<String>| names.join(",");
+    Err(Refusal::Disagrees {
+        asked: format!("{by} {}", list(gpus.iter().map(ToString::to_string).collect())),
+        allocated: list(held.gpus.iter().map(|gpu| gpu.uuid.to_string()).collect()),
+        by: format!("the grant {} that this container holds", held.id),
+    })
+}
+
+fn join(held: &mut Grant, facts: Facts<'_>) {
+    let ask = facts.ask;
+    held.members.retain(|member| member.container != ask.container);
+    held.members.push(member(ask));
+    if held.sandbox_init.is_none() {
+        held.sandbox_init = facts.sandbox_init;
+    }
+    held.unconfined |= ask.asker.privileged.is_some();
+}
+
+fn member(ask: &Ask) -> Member {
+    Member {
+        container: ask.container.clone(),
+        name: ask.name().unwrap_or_default().to_owned(),
+        init: None,
+        cgroup: None,
+    }
+}
+
+fn place(
+    node: &Node,
+    grants: &[Grant],
+    claim: &Claim<'_>,
+    facts: Facts<'_>,
+) -> Result<Placement, Denied> {
+    let (ask, inventory) = (facts.ask, facts.inventory);
+    let placement = match claim {
+        Claim::Ours { want, .. } => {
+            let occupancy = ledger::occupancy(grants);
+            let placement = plan::decide(want, inventory, &occupancy, &node.policy)?;
+            ceiling(node, grants, ask, &placement, inventory)?;
+            placement
+        }
+        Claim::External { by, gpus, .. } => {
+            let occupancy = ledger::occupancy(grants);
+            plan::place::external(by, gpus, inventory, &occupancy)?
+        }
+    };
+    let given: Vec<&plan::Gpu> =
+        placement.gpus.iter().filter_map(|uuid| inventory.gpu(uuid)).collect();
+    if let Some(driver) = &inventory.driver {
+        plan::requirement::check(&ask.env, driver, &given)?;
+    }
+    Ok(placement)
+}
+
+/// What a namespace holds already, with what it would get now, must stay below its ceiling.
+fn ceiling(
+    node: &Node,
+    grants: &[Grant],
+    ask: &Ask,
+    placement: &Placement,
+    inventory: &Inventory,
+) -> Result<(), Refusal> {
+    let namespace = namespace(ask);
+    let held: Vec<&GivenGpu> = grants
+        .iter()
+        .filter(|grant| {
+            grant.kubernetes_namespace.as_deref().unwrap_or(&grant.owner.namespace) == namespace
+        })
+        .flat_map(|grant| grant.gpus.iter())
+        .collect();
+    let memory = |total: u64, more: plan::Mib| total.saturating_add(more.0);
+    let held_memory = held.iter().map(|gpu| gpu.memory).fold(0, memory);
+    let asked: Vec<&plan::Gpu> =
+        placement.gpus.iter().filter_map(|uuid| inventory.gpu(uuid)).collect();
+    let asked_memory = asked.iter().map(|gpu| gpu.memory).fold(0, memory);
+    plan::policy::check_ceiling(
+        namespace,
+        &node.policy,
+        (u32::try_from(held.len()).unwrap_or(u32::MAX), plan::Mib(held_memory)),
+        (u32::try_from(asked.len()).unwrap_or(u32::MAX), plan::Mib(asked_memory)),
+    )
+}
+
+fn namespace(ask: &Ask) -> &str {
+    ask.asker.pod.as_ref().map_or(&ask.namespace, |pod| &pod.namespace)
+}
+
+fn grant(
+    claim: &Claim<'_>,
+    facts: Facts<'_>,
+    owner: ledger::Owner,
+    placement: Placement,
+) -> Result<Grant, Fault> {
+    let ask = facts.ask;
+    let (origin, request) = match claim {
+        Claim::Ours { request, .. } => (Origin::Berth, request),
+        Claim::External { by, request, .. } => (Origin::External { by: (*by).to_owned() }, request),
+    };
+    let given = placement.gpus.iter().filter_map(|uuid| facts.inventory.gpu(uuid)).map(given);
+    let whole_pod = owner.container.is_none();
+    let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    Ok(Grant {
+        id: GrantId::from_bits(random_bits().map_err(Fault::Random)?),
+        owner,
+        label: ask.label(whole_pod),
+        kubernetes_namespace: ask.asker.pod.as_ref().map(|pod| pod.namespace.clone()),
+        origin,
+        state: State::Reserved,
+        requested: request.map(|request| request.written.clone()).unwrap_or_default(),
+        gpus: given.collect(),
+        capabilities: facts.capabilities.clone(),
+        unconfined: ask.asker.privileged.is_some(),
+        candidates: placement.candidates.into(),
+        closeness: placement.closeness,
+        sandbox_init: facts.sandbox_init,
+        members: vec![member(ask)],
+        created: created.map_or(0, |since| since.as_secs()),
+    })
+}
+
+fn given(gpu: &plan::Gpu) -> GivenGpu {
+    GivenGpu {
+        uuid: gpu.uuid.clone(),
+        pci: gpu.pci,
+        minor: gpu.minor,
+        index: gpu.index,
+        model: gpu.model.clone(),
+        memory: gpu.memory,
+        numa_node: gpu.numa_node,
+    }
+}
+
+fn random_bits() -> std::io::Result<u64> {
+    let mut bits = [0; 8];
+    File::open("/dev/urandom")?.read_exact(&mut bits)?;
+    Ok(u64::from_ne_bytes(bits))
+}

@@ -1,0 +1,139 @@
+//! Dress: what the mounted root filesystem needs before the container is created, so that its own loader finds the driver.
+//!
+//! Decides how the libraries become known there. The root is the image's: it is only entered by descriptor, and nothing of it is run.
+
+use std::path::Path;
+
+use device::loader_cache::{self, Libc};
+use device::rootfs::{Kind, Root};
+use device::{DriverTree, Placing};
+use plan::{Capability, GrantId};
+
+use crate::admit::{Admission, Given};
+use crate::crash::point;
+use crate::{Fault, Node};
+
+impl Node {
+    /// Makes the driver's libraries known to the loader of the image whose root is mounted at `rootfs`.
+    ///
+    /// # Errors
+    /// [`Fault::Rootfs`] when the libraries would not be found.
+    pub fn dress(&self, admission: &mut Admission, rootfs: &Path) -> Result<(), Fault> {
+        let Some(given) = admission.given_mut() else { return Ok(()) };
+        point("dress.start");
+        let container = given.container.clone();
+        let fault = |problem: String| Fault::Rootfs { container: container.clone(), problem };
+        let root = Root::open(rootfs).map_err(|error| fault(error.to_string()))?;
+        if root.is(&self.host.root) {
+            let own = "it is the node's own root, whose files are not changed: give the container a root of its own";
+            return Err(fault(own.to_owned()));
+        }
+        takes_nodes(&root).map_err(fault)?;
+        let Some(tree) = given.tree.clone() else { return Ok(()) };
+        if loader_cache::libc_of(&root) == Libc::Musl {
+            tracing::warn!(
+                container = given.container,
+                "the image uses musl: NVIDIA's libraries need glibc and will not load in it; \
+                 the devices are there all the same"
+            );
+            return Ok(());
+        }
+        if given.layered && !shows(&root, &tree) {
+            return Err(fault(format!(
+                "{} is hidden by what the container wrote there before it was restarted; \
+                 create the container anew",
+                tree.lib_dir
+            )));
+        }
+        self.teach_loader(given, &tree, &root).map_err(fault)?;
+        point("dress.cache");
+        Ok(())
+    }
+
+    fn teach_loader(
+        &self,
+        given: &mut Given,
+        tree: &DriverTree,
+        root: &Root,
+    ) -> Result<(), String> {
+        let libraries: Vec<loader_cache::Entry> = tree
+            .libraries
+            .iter()
+            .map(|library| loader_cache::Entry::native(&library.soname, &library.path))
+            .collect();
+        let compat = if given.capabilities.has(Capability::Compute) {
+            loader_cache::compat_entries(root, &given.driver).map_err(|error| error.to_string())?
+        } else {
+            Vec::new()
+        };
+        let merged = loader_cache::merged(root, &libraries, &tree.lib_dir, &compat)
+            .map_err(|error| error.to_string())?;
+        let Some(bytes) = merged else { return Ok(()) };
+        // A root that was there before the container stays after it: what it has is covered, not changed. Where it has no cache, there is
+        // nothing to cover.
+        let has_one = matches!(root.kind(loader_cache::PATH), Ok(Kind::File));
+        if has_one && !given.own_root {
+            return self.cover(given, &bytes);
+        }
+        let made = root.make_dirs("/etc", 0o755);
+        match made.and_then(|()| root.replace(loader_cache::PATH, &bytes, 0o644)) {
+            Ok(()) => Ok(()),
+            Err(error) if error.is_read_only() => self.cover(given, &bytes),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    /// Lets the cache be put over the image's own when the container is armed.
+    fn cover(&self, given: &mut Given, bytes: &[u8]) -> Result<(), String> {
+        let name = kept_name(&given.grant, &given.container);
+        let file = device::keep(&self.host, &name, bytes).map_err(|error| error.to_string())?;
+        point("dress.kept");
+        given.placings.push(Placing::file(file, loader_cache::PATH));
+        Ok(())
+    }
+
+    /// Forgets what was kept for a container that has it by now, or never will.
+    pub(crate) fn forget(&self, grant: &GrantId, container: &str) {
+        if let Err(error) = device::forget(&self.host, &kept_name(grant, container)) {
+            tracing::warn!(container, %error, "left for reconcile");
+        }
+    }
+
+    /// Forgets what was kept for containers whose processes died before they had it.
+    pub(crate) fn forget_the_dead(&self, ledger: &ledger::Ledger) -> Result<(), Fault> {
+        let kept = device::kept(&self.host)?;
+        // Read after the listing: what is kept is kept for a grant that is in the ledger before.
+        let grants = if kept.is_empty() { Vec::new() } else { ledger.snapshot()?.grants };
+        let needed =
+            |name: &String| grants.iter().any(|grant| name.starts_with(&kept_name(&grant.id, "")));
+        for name in kept.iter().filter(|name| !name.starts_with('.') && !needed(name)) {
+            device::forget(&self.host, name)?;
+        }
+        Ok(device::sweep(&self.host)?)
+    }
+}
+
+/// The name of a loader cache that is kept from dressing to arming, for a root that cannot be written.
+fn kept_name(grant: &GrantId, container: &str) -> String {
+    format!("ld.so.cache.{grant}.{container}")
+}
+
+/// Whether device nodes can be made in this root. Some versions of OCI runtimes join its path with `/dev` and follow a link there, which
+/// is then one of the node's.
+fn takes_nodes(root: &Root) -> Result<(), String> {
+    match root.kind("/dev").map_err(|error| error.to_string())? {
+        Kind::Directory | Kind::Absent => Ok(()),
+        other => {
+            let found = other.words();
+            Err(format!(
+                "/dev is {found}, in whose place are to be the GPU's nodes: make it a directory in the image"
+            ))
+        }
+    }
+}
+
+/// Whether the layer's libraries are seen through the overlay: an upper directory that replaced one of ours hides them.
+fn shows(root: &Root, tree: &DriverTree) -> bool {
+    let first = tree.libraries.first();
+    first.is_none_or(|library| matches!(root.target_kind(&library.path), Ok(Kind::File)))
+}

@@ -1,0 +1,147 @@
+//! What a grant changes in `config.json`: device nodes with their rules, environment, mounts.
+//!
+//! Decides the edits as data. Must not write them.
+
+use device::{DeviceNode, DriverTree, Host};
+use ledger::{Grant, Origin};
+use oci_specs::{Device, DeviceRule, Edits, Mount};
+
+/// Environment variables: names and values.
+pub(crate) type Variables = Vec<(String, String)>;
+
+/// Everything that the edits are made of.
+pub(crate) struct Parts<'a> {
+    pub(crate) host: &'a Host,
+    pub(crate) grant: &'a Grant,
+    pub(crate) nodes: &'a [DeviceNode],
+    pub(crate) tree: Option<&'a DriverTree>,
+    /// Whether the tree comes as a layer, so that no file of it has to be bound.
+    pub(crate) layered: bool,
+    /// Whether another has marked the container as injected.
+    pub(crate) already_void: bool,
+    /// Whether device rules hold at all.
+    pub(crate) confined: bool,
+}
+
+/// The edits of one grant.
+pub(crate) fn edits(parts: &Parts<'_>) -> Edits {
+    let mut edits = Edits { env: env(parts), ..Edits::default() };
+    for node in parts.nodes {
+        edits.devices.push(Device {
+            path: node.path.clone(),
+            kind: "c".into(),
+            major: node.major.into(),
+            minor: node.minor.into(),
+            file_mode: Some(node.mode),
+            uid: Some(node.uid),
+            gid: Some(node.gid),
+        });
+        if parts.confined {
+            edits.device_rules.push(DeviceRule {
+                allow: true,
+                kind: "c".into(),
+                major: Some(node.major.into()),
+                minor: Some(node.minor.into()),
+                access: "rw".into(),
+            });
+        }
+    }
+    if let Some(tree) = parts.tree {
+        edits.mounts.extend(sockets(parts.host, tree));
+        if !parts.layered {
+            edits.mounts.extend(binds(tree));
+        }
+    }
+    edits
+}
+
+fn env(parts: &Parts<'_>) -> Variables {
+    let mut env = vec![("BERTH_GRANT".to_owned(), parts.grant.id.to_string())];
+    // `void` tells NVIDIA's own tools that all is done: leave them that.
+    let external = matches!(parts.grant.origin, Origin::External { .. });
+    if !(external && parts.already_void) {
+        let uuids: Vec<&str> = parts.grant.gpus.iter().map(|gpu| gpu.uuid.as_str()).collect();
+        env.push(("NVIDIA_VISIBLE_DEVICES".into(), uuids.join(",")));
+    }
+    env
+}
+
+fn sockets(host: &Host, tree: &DriverTree) -> Vec<Mount> {
+    let options = ["rbind", "rprivate", "nosuid", "nodev", "noexec"];
+    tree.sockets
+        .iter()
+        .map(|path| mount(&host.path(path).to_string_lossy(), path, &options))
+        .collect()
+}
+
+/// One bind for the libraries, and one for each file that has its place among the image's own.
+fn binds(tree: &DriverTree) -> Vec<Mount> {
+    let options = ["ro", "rbind", "rprivate", "nosuid", "nodev"];
+    let conf = DriverTree::LOADER_CONF.to_owned();
+    let places = std::iter::once(&tree.lib_dir)
+        .chain(&tree.binaries)
+        .chain(&tree.firmware)
+        .chain(std::iter::once(&conf));
+    places
+        .map(|place| {
+            let source = tree.path.join(place.trim_start_matches('/'));
+            mount(&source.to_string_lossy(), place, &options)
+        })
+        .collect()
+}
+
+fn mount(source: &str, destination: &str, options: &[&str]) -> Mount {
+    Mount {
+        destination: destination.to_owned(),
+        kind: "bind".into(),
+        source: source.to_owned(),
+        options: options.iter().map(|&option| option.to_owned()).collect(),
+    }
+}
+
+/// What another allocator's specification asks for, completed by ours. Of one device or place named twice, ours counts.
+pub(crate) fn joined(theirs: Edits, ours: Edits) -> Edits {
+    let mut all = theirs;
+    all.devices.retain(|device| !ours.devices.iter().any(|one| one.path == device.path));
+    all.mounts.retain(|mount| !ours.mounts.iter().any(|one| one.destination == mount.destination));
+    all.env.retain(|(name, _)| !ours.env.iter().any(|(one, _)| one == name));
+    all.devices.extend(ours.devices);
+    all.device_rules.extend(ours.device_rules);
+    all.mounts.extend(ours.mounts);
+    all.env.extend(ours.env);
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edits(device: &str, mount_at: &str, variable: &str, value: &str) -> Edits {
+        Edits {
+            devices: vec![Device {
+                path: device.into(),
+                kind: "c".into(),
+                major: 195,
+                minor: 0,
+                file_mode: None,
+                uid: None,
+                gid: None,
+            }],
+            mounts: vec![mount(value, mount_at, &["ro"])],
+            env: vec![(variable.into(), value.into())],
+            ..Edits::default()
+        }
+    }
+
+    #[test]
+    fn of_what_two_bring_ours_counts() {
+        let all = joined(edits("/dev/a", "/m", "V", "theirs"), edits("/dev/a", "/m", "V", "ours"));
+        assert_eq!(all, edits("/dev/a", "/m", "V", "ours"));
+    }
+
+    #[test]
+    fn what_only_they_bring_stays() {
+        let all = joined(edits("/dev/a", "/m", "V", "theirs"), edits("/dev/b", "/n", "W", "ours"));
+        assert_eq!((all.devices.len(), all.mounts.len(), all.env.len()), (2, 2, 2));
+    }
+}

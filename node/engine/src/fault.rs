@@ -1,0 +1,81 @@
+//! Breakage, and the two ways in which an admission can end without a container.
+//!
+//! Decides words only where no crate below has them. Must not know status codes.
+
+use std::io;
+
+use device::DeviceError;
+use device::arm::ArmError;
+use ledger::LedgerError;
+use oci_specs::BundleError;
+use plan::Refusal;
+
+/// Breakage while a decision was made or carried out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The machine, or what Berth keeps on it.
+    #[error("berth: {0}")]
+    Device(#[from] DeviceError),
+    /// The record of who holds what.
+    #[error("berth: {0}")]
+    Ledger(#[from] LedgerError),
+    /// The container's configuration.
+    #[error("berth: {0}")]
+    Bundle(#[from] BundleError),
+    /// The container's mount namespace, between create and start.
+    #[error("berth: {0}")]
+    Arm(#[from] ArmError),
+    /// The container's root filesystem, which the image made what it is.
+    #[error("berth: cannot prepare the root filesystem of container {container:?}: {problem}")]
+    Rootfs {
+        /// Container id.
+        container: String,
+        /// What stood in the way.
+        problem: String,
+    },
+    /// What is known of a process.
+    #[error("berth: cannot read about process {pid}: {source}")]
+    Process {
+        /// Its PID.
+        pid: u32,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The grant that an admission stands for has gone.
+    #[error(
+        "berth: grant {grant} of container {container:?} is no longer in the ledger: \
+         it was released while the container was being made; create it again"
+    )]
+    GrantGone {
+        /// The grant.
+        grant: String,
+        /// Container id.
+        container: String,
+    },
+    /// The kernel's source of randomness.
+    #[error("berth: cannot read random bits: {0}")]
+    Random(io::Error),
+}
+
+/// Why a container was not admitted.
+#[derive(Debug, thiserror::Error)]
+pub enum Denied {
+    /// The request cannot be met here; an expected answer.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Something is broken.
+    #[error(transparent)]
+    Broken(#[from] Fault),
+}
+
+macro_rules! broken {
+    ($($error:ty),+) => {$(
+        impl From<$error> for Denied {
+            fn from(error: $error) -> Self {
+                Self::Broken(error.into())
+            }
+        }
+    )+};
+}
+broken!(DeviceError, LedgerError, BundleError);

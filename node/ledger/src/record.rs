@@ -1,0 +1,188 @@
+//! The records: what a grant is, and what can be asked of a set of them.
+//!
+//! Decides their fields and how those are written; a field that is not known here is an error when read. Must not touch files.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use plan::{Candidate, Capabilities, GpuUuid, GrantId, Holder, Mib, Occupancy, PciAddress};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// Whose a claim is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Owner {
+    /// Containerd's namespace.
+    pub namespace: String,
+    /// Containerd's id of the sandbox; outside pods, of the container.
+    pub sandbox: String,
+    /// Name in the pod, where the claim is that container's own.
+    pub container: Option<String>,
+}
+
+/// How far a grant has come. In every state its GPUs are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Decided; its container is being made.
+    Reserved,
+    /// Its container was made.
+    Applied,
+    /// Being given back.
+    Releasing,
+}
+
+/// Who decided a grant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Origin {
+    /// Berth. No two of these overlap.
+    Berth,
+    /// Another allocator, which may share a GPU out among its own.
+    External {
+        /// How that was seen: `cdi edits`, `cdi annotation`, `device plugin (env)`.
+        by: String,
+    },
+}
+
+/// A process, told apart from a later one with the same PID.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProcessId {
+    /// PID on the host.
+    pub pid: u32,
+    /// When it started, in clock ticks after boot: field 22 of `/proc/<pid>/stat`, see proc(5).
+    pub start_time: u64,
+}
+
+/// A container that uses a grant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// Containerd's id.
+    pub container: String,
+    /// Name in the pod; empty outside pods.
+    pub name: String,
+    /// Its first process, once it is known.
+    pub init: Option<ProcessId>,
+    /// Its own cgroup's folder on the host, if it has one.
+    pub cgroup: Option<PathBuf>,
+}
+
+/// A GPU as it was when it was given.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GivenGpu {
+    /// Its identity.
+    pub uuid: GpuUuid,
+    /// Where it is.
+    pub pci: PciAddress,
+    /// Minor number of its device node.
+    pub minor: u32,
+    /// The driver's index.
+    pub index: u32,
+    /// Product name.
+    pub model: String,
+    /// Its memory.
+    pub memory: Mib,
+    /// Its NUMA node, if it has one.
+    pub numa_node: Option<u32>,
+}
+
+/// The answer to a claim. What many grants have in common is shared by them: whoever has the node's lock copies and drops hundreds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Grant {
+    /// Its identity.
+    pub id: GrantId,
+    /// Whose it is.
+    pub owner: Owner,
+    /// `namespace/pod/container`, as refusals and lists name the holder.
+    pub label: String,
+    /// The pod's Kubernetes namespace.
+    pub kubernetes_namespace: Option<String>,
+    /// Who decided it.
+    pub origin: Origin,
+    /// How far it has come.
+    pub state: State,
+    /// The fields that asked for it, as they were written.
+    pub requested: BTreeMap<String, String>,
+    /// What was given, in the driver's order.
+    #[serde(serialize_with = "as_slice")]
+    pub gpus: Arc<[GivenGpu]>,
+    /// Parts of the driver that were brought.
+    pub capabilities: Capabilities,
+    /// Whether its container can reach past it (it is privileged).
+    pub unconfined: bool,
+    /// What was thought about each GPU of the node.
+    #[serde(serialize_with = "as_slice")]
+    pub candidates: Arc<[Candidate]>,
+    /// How close the GPUs are, in words.
+    pub closeness: String,
+    /// First process of the owner's sandbox, where there is a pod.
+    pub sandbox_init: Option<ProcessId>,
+    /// The containers that use it.
+    pub members: Vec<Member>,
+    /// When it was decided, in seconds of Unix time.
+    pub created: u64,
+}
+
+fn as_slice<T: Serialize, S: Serializer>(list: &Arc<[T]>, to: S) -> Result<S::Ok, S::Error> {
+    list.as_ref().serialize(to)
+}
+
+impl Grant {
+    /// Whether the GPU is among those given.
+    pub fn holds(&self, gpu: &GpuUuid) -> bool {
+        self.gpus.iter().any(|given| given.uuid == *gpu)
+    }
+
+    /// Whether the container with this containerd id uses it. Ids are unique in one containerd namespace only.
+    pub fn is_member(&self, container: &str) -> bool {
+        self.members.iter().any(|member| member.container == container)
+    }
+}
+
+/// Grants of this owner: one, and perhaps others that are being given back.
+pub fn owned_by<'a>(grants: &'a [Grant], owner: &'a Owner) -> impl Iterator<Item = &'a Grant> {
+    grants.iter().filter(move |grant| grant.owner == *owner)
+}
+
+/// Grants that the container with this id in this containerd namespace uses.
+pub fn joined_by<'a>(
+    grants: &'a [Grant],
+    namespace: &'a str,
+    container: &'a str,
+) -> impl Iterator<Item = &'a Grant> {
+    grants
+        .iter()
+        .filter(move |grant| grant.owner.namespace == namespace && grant.is_member(container))
+}
+
+/// Who holds which GPU, whatever the state.
+pub fn occupancy(grants: &[Grant]) -> Occupancy {
+    let mut occupancy = Occupancy::default();
+    for grant in grants {
+        for gpu in grant.gpus.iter() {
+            occupancy.holders.entry(gpu.uuid.clone()).or_default().push(Holder {
+                grant: grant.id.clone(),
+                label: grant.label.clone(),
+                external: matches!(grant.origin, Origin::External { .. }),
+                releasing: grant.state == State::Releasing,
+            });
+        }
+    }
+    occupancy
+}
+
+/// All grants at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Counts the changes; 0 before the first.
+    pub generation: u64,
+    /// In the order in which they were made.
+    pub grants: Vec<Grant>,
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

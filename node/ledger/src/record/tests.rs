@@ -1,0 +1,183 @@
+//! What can be asked of grants; and made-up grants for the tests of the whole crate.
+
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option;
+use proptest::prelude::*;
+
+use plan::{Capability, Verdict};
+
+use super::*;
+
+pub(crate) fn uuid(number: u64) -> GpuUuid {
+    format!("GPU-{number:08x}-0d4f-4d8a-9b2e-1f6c7a8b9c0d").parse().expect("a UUID")
+}
+
+fn given(number: u64) -> GivenGpu {
+    let minor = u32::try_from(number).expect("small");
+    GivenGpu {
+        uuid: uuid(number),
+        pci: PciAddress { domain: 0, bus: 0x53, device: 0, function: 0 },
+        minor,
+        index: minor,
+        model: "NVIDIA H100 80GB HBM3".to_owned(),
+        memory: Mib(81_559),
+        numa_node: Some(0),
+    }
+}
+
+/// A grant of Berth's with id and owner number `number`, which holds these GPUs.
+pub(crate) fn grant(number: u64, gpus: &[u64]) -> Grant {
+    Grant {
+        id: GrantId::from_bits(number),
+        owner: Owner {
+            namespace: "k8s.io".to_owned(),
+            sandbox: format!("sandbox-{number}"),
+            container: None,
+        },
+        label: format!("ns/pod-{number}"),
+        kubernetes_namespace: Some("ns".to_owned()),
+        origin: Origin::Berth,
+        state: State::Applied,
+        requested: BTreeMap::from([("berth.dev/gpus".to_owned(), gpus.len().to_string())]),
+        gpus: gpus.iter().map(|number| given(*number)).collect(),
+        capabilities: Capabilities::default(),
+        unconfined: false,
+        candidates: vec![
+            Candidate { gpu: uuid(0), verdict: Verdict::Chosen },
+            Candidate { gpu: uuid(1), verdict: Verdict::Passed("farther".to_owned()) },
+        ]
+        .into(),
+        closeness: "one GPU".to_owned(),
+        sandbox_init: None,
+        members: vec![Member {
+            container: format!("container-{number}"),
+            name: "c".to_owned(),
+            init: None,
+            cgroup: None,
+        }],
+        created: 1_760_000_000,
+    }
+}
+
+fn any_process() -> impl Strategy<Value = ProcessId> {
+    (any::<u32>(), any::<u64>()).prop_map(|(pid, start_time)| ProcessId { pid, start_time })
+}
+
+fn any_verdict() -> impl Strategy<Value = Verdict> {
+    prop_oneof![
+        Just(Verdict::Chosen),
+        ".{0,4}".prop_map(Verdict::Passed),
+        ".{0,4}".prop_map(Verdict::Unavailable),
+    ]
+}
+
+fn any_candidate() -> impl Strategy<Value = Candidate> {
+    (0..4_u64, any_verdict()).prop_map(|(gpu, verdict)| Candidate { gpu: uuid(gpu), verdict })
+}
+
+fn any_given() -> impl Strategy<Value = GivenGpu> {
+    (0..4_u64, any::<(u8, u32)>(), "(H100|H200)", any::<u64>(), option::of(0..2_u32)).prop_map(
+        |(number, (bus, minor), model, memory, numa_node)| GivenGpu {
+            pci: PciAddress { domain: 0, bus, device: 31, function: 7 },
+            minor,
+            model,
+            memory: Mib(memory),
+            numa_node,
+            ..given(number)
+        },
+    )
+}
+
+fn any_member() -> impl Strategy<Value = Member> {
+    let cgroup = option::of("/[a-z:.]{1,9}".prop_map(PathBuf::from));
+    (".*", ".*", option::of(any_process()), cgroup)
+        .prop_map(|(container, name, init, cgroup)| Member { container, name, init, cgroup })
+}
+
+/// Grants as foreign as their types allow; few GPUs and words, so that they share them.
+pub(crate) fn any_grant() -> impl Strategy<Value = Grant> {
+    let owner = (".*", ".*", option::of(".*")).prop_map(|(namespace, sandbox, container)| Owner {
+        namespace,
+        sandbox,
+        container,
+    });
+    let origin = prop_oneof![Just(Origin::Berth), ".*".prop_map(|by| Origin::External { by })];
+    let state = prop_oneof![Just(State::Reserved), Just(State::Applied), Just(State::Releasing)];
+    let capabilities =
+        btree_set(proptest::sample::select(Capability::ALL.to_vec()), 0..4).prop_map(Capabilities);
+    let who = (any::<u64>(), owner, ".*", option::of(".*"), origin, state);
+    let what = (
+        btree_map(".*", ".*", 0..3),
+        vec(any_given(), 0..4),
+        capabilities,
+        any::<bool>(),
+        vec(any_candidate(), 0..6),
+        ".*",
+    );
+    let since = (option::of(any_process()), vec(any_member(), 0..3), any::<u64>());
+    (who, what, since).prop_map(|(who, what, since)| {
+        let (id, owner, label, kubernetes_namespace, origin, state) = who;
+        let (requested, gpus, capabilities, unconfined, candidates, closeness) = what;
+        let (sandbox_init, members, created) = since;
+        let id = GrantId::from_bits(id);
+        Grant {
+            id,
+            owner,
+            label,
+            kubernetes_namespace,
+            origin,
+            state,
+            requested,
+            gpus: gpus.into(),
+            capabilities,
+            unconfined,
+            candidates: candidates.into(),
+            closeness,
+            sandbox_init,
+            members,
+            created,
+        }
+    })
+}
+
+#[test]
+fn a_grant_knows_its_gpus_and_members() {
+    let grant = grant(1, &[3, 5]);
+    assert!(grant.holds(&uuid(5)) && !grant.holds(&uuid(4)));
+    assert!(grant.is_member("container-1") && !grant.is_member("container-2"));
+}
+
+#[test]
+fn grants_are_found_by_owner_and_by_member() {
+    let mut grants = vec![grant(1, &[0]), grant(2, &[1]), grant(3, &[2])];
+    grants[1].owner = grants[0].owner.clone();
+    grants[1].state = State::Releasing;
+    grants[2].members = grants[0].members.clone();
+    grants[2].owner.namespace = "moby".to_owned();
+    let ids = |found: Vec<&Grant>| found.iter().map(|one| one.id.clone()).collect::<Vec<_>>();
+    let owner = grants[0].owner.clone();
+    assert_eq!(
+        ids(owned_by(&grants, &owner).collect()),
+        [GrantId::from_bits(1), GrantId::from_bits(2)]
+    );
+    assert_eq!(
+        ids(joined_by(&grants, "k8s.io", "container-1").collect()),
+        [GrantId::from_bits(1)],
+        "another namespace's container of the same id is another"
+    );
+}
+
+#[test]
+fn what_is_held_in_any_state_is_taken_and_says_by_whom() {
+    let mut grants = vec![grant(1, &[0, 1]), grant(2, &[2]), grant(3, &[2])];
+    grants[0].state = State::Reserved;
+    grants[1].state = State::Releasing;
+    grants[2].origin = Origin::External { by: "cdi edits".to_owned() };
+    let occupancy = occupancy(&grants);
+    assert!(!occupancy.is_free(&uuid(0)) && !occupancy.is_free(&uuid(1)));
+    assert!(occupancy.is_free(&uuid(3)));
+    let holders = &occupancy.holders[&uuid(2)];
+    let seen: Vec<_> =
+        holders.iter().map(|h| (h.label.as_str(), h.releasing, h.external)).collect();
+    assert_eq!(seen, [("ns/pod-2", true, false), ("ns/pod-3", false, true)]);
+}

@@ -1,0 +1,34 @@
+//! Pure decisions: what is asked for, what the node has, who holds what, and what follows from it.
+//!
+//! Decides everything about a placement that could be a choice; carrying it out makes none. Must not know files, environment, clocks,
+//! processes or logs: the same values in, the same value out.
+
+#![forbid(unsafe_code)]
+
+pub mod audit;
+pub mod capability;
+mod ceiling;
+pub mod glob;
+pub mod ids;
+pub mod inventory;
+pub mod occupancy;
+pub mod place;
+pub mod policy;
+pub mod refusal;
+pub mod request;
+pub mod requirement;
+pub mod trust;
+pub mod visible;
+pub mod warning;
+pub mod words;
+
+pub use capability::{Capabilities, Capability};
+pub use ids::{GpuUuid, GrantId, Mib, PciAddress};
+pub use inventory::{Ancestor, CudaVersion, Driver, Gpu, Inventory, Peer};
+pub use occupancy::{Holder, Occupancy};
+pub use place::{Candidate, Placement, Verdict, decide};
+pub use policy::Policy;
+pub use refusal::Refusal;
+pub use request::{Request, Scope, Want};
+pub use visible::Visible;
+pub use warning::Warning;

@@ -1,0 +1,252 @@
+//! Placement: which GPUs a claim gets.
+//!
+//! Of all sets of the right size, the closest: most NVLinks among its members, then the nearest worst PCI ancestor, then the nearest
+//! ancestors altogether, then the fewest NUMA nodes. Among equally close ones, that which leaves the closest GPUs free: pairs and
+//! NUMA groups stay whole, and what is already broken is used up first. Among those, the one with the lower UUIDs.
+//!
+//! Decides which, and why not the others (`nearness` measures, `search` chooses, `words` explains). Must not
+//! know who asks or whether they may.
+
+mod nearness;
+mod search;
+mod words;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use self::nearness::Ground;
+use crate::ids::{GpuUuid, PciAddress};
+use crate::inventory::{Gpu, Inventory};
+use crate::occupancy::{Holder, Occupancy};
+use crate::policy::Policy;
+use crate::refusal::Refusal;
+use crate::request::Want;
+
+/// What a claim gets, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The GPUs, in the driver's order.
+    pub gpus: Vec<GpuUuid>,
+    /// Every GPU of the node and what was decided about it, in the driver's order.
+    pub candidates: Vec<Candidate>,
+    /// How close the chosen GPUs are, in words: `NVLink x18, one NUMA node (0)`.
+    pub closeness: String,
+}
+
+/// One GPU as the decision saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Candidate {
+    /// The GPU.
+    pub gpu: GpuUuid,
+    /// What was decided.
+    pub verdict: Verdict,
+}
+
+/// What was decided about a GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, tag = "is", content = "why")]
+pub enum Verdict {
+    /// Given.
+    Chosen,
+    /// It would have done; others are closer or leave better room.
+    Passed(String),
+    /// It cannot be had: held, excluded, in MIG mode.
+    Unavailable(String),
+}
+
+/// Decides which GPUs `want` gets. Pure: the same arguments give the same placement, ties go to the lower UUID.
+///
+/// # Errors
+/// [`Refusal::NoRoom`] and its like, naming every candidate and the nearest request that would fit.
+pub fn decide(
+    want: &Want,
+    inventory: &Inventory,
+    occupancy: &Occupancy,
+    policy: &Policy,
+) -> Result<Placement, Refusal> {
+    if inventory.driver.is_none() {
+        return Err(Refusal::NoDriver);
+    }
+    let field = Field::new(inventory, occupancy, policy);
+    match want {
+        Want::Whole(number) => field.whole(number.get() as usize),
+        Want::Exactly(gpus) => field.exactly(gpus),
+    }
+    .ok_or_else(|| field.no_room(want))
+}
+
+/// The placement that another allocator decided: what it gave, with the words for it. Berth does not second-guess it, except that a GPU
+/// which Berth has given to somebody else cannot be somebody else's too.
+///
+/// # Errors
+/// [`Refusal::PriorUnknownDevice`], [`Refusal::PriorHeld`], naming the GPU and who holds it; `by` is who allocated.
+pub fn external(
+    by: &str,
+    gpus: &[GpuUuid],
+    inventory: &Inventory,
+    occupancy: &Occupancy,
+) -> Result<Placement, Refusal> {
+    for uuid in gpus {
+        if inventory.gpu(uuid).is_none() {
+            let (by, device) = (by.to_owned(), uuid.to_string());
+            return Err(Refusal::PriorUnknownDevice { by, device });
+        }
+        let holders = occupancy.holders.get(uuid).into_iter().flatten();
+        if let Some(ours) = holders.into_iter().find(|holder| !holder.external) {
+            let (by, gpu, holder) = (by.to_owned(), uuid.to_string(), ours.label.clone());
+            return Err(Refusal::PriorHeld { by, gpu, holder, releasing: ours.releasing });
+        }
+    }
+    // What others hold and what may be handed out is the other allocator's business here.
+    let (nobody, anything) = (Occupancy::default(), Policy::default());
+    let field = Field::new(inventory, &nobody, &anything);
+    let given: Vec<&Gpu> = inventory.gpus.iter().filter(|gpu| gpus.contains(&gpu.uuid)).collect();
+    Ok(field.placement(&given, |_| format!("not what {by} decided")))
+}
+
+/// Whether `node.gpus` lets Berth hand out this GPU. Entries that name nothing allow nothing.
+pub fn is_allowed(gpu: &Gpu, policy: &Policy) -> bool {
+    let names = |entry: &String| {
+        entry.parse::<GpuUuid>().is_ok_and(|uuid| uuid == gpu.uuid)
+            || entry.parse::<PciAddress>().is_ok_and(|pci| pci == gpu.pci)
+    };
+    policy.gpus.is_empty() || policy.gpus.iter().any(names)
+}
+
+/// Why a GPU cannot be had now.
+enum Obstacle<'a> {
+    /// `node.gpus` leaves it out.
+    Excluded,
+    /// It is split, or about to be.
+    Mig,
+    /// Somebody has it.
+    Held(&'a [Holder]),
+}
+
+/// Every GPU, in the driver's order, with what stands in its way.
+struct Field<'a> {
+    gpus: Vec<(&'a Gpu, Option<Obstacle<'a>>)>,
+}
+
+impl<'a> Field<'a> {
+    fn new(inventory: &'a Inventory, occupancy: &'a Occupancy, policy: &Policy) -> Self {
+        let obstacle = |gpu: &Gpu| match occupancy.holders.get(&gpu.uuid) {
+            _ if !is_allowed(gpu, policy) => Some(Obstacle::Excluded),
+            Some(holders) if !holders.is_empty() => Some(Obstacle::Held(holders)),
+            _ => gpu.mig.then_some(Obstacle::Mig),
+        };
+        let mut gpus: Vec<_> = inventory.gpus.iter().map(|gpu| (gpu, obstacle(gpu))).collect();
+        gpus.sort_by(|(a, _), (b, _)| (a.index, &a.uuid).cmp(&(b.index, &b.uuid)));
+        Self { gpus }
+    }
+
+    fn free(&self) -> impl Iterator<Item = &'a Gpu> {
+        self.gpus.iter().filter(|(_, obstacle)| obstacle.is_none()).map(|(gpu, _)| *gpu)
+    }
+
+    /// The closest `number` free GPUs; `None` where there are not so many.
+    fn whole(&self, number: usize) -> Option<Placement> {
+        let ground = Ground::new(self.free().collect());
+        let chosen = search::best(&ground, number)?;
+        let why = words::Passing::new(&ground, chosen);
+        Some(self.placement(&ground.members(chosen), |gpu| why.passed(gpu)))
+    }
+
+    /// Exactly these; `None` where one of them cannot be had.
+    fn exactly(&self, wanted: &[GpuUuid]) -> Option<Placement> {
+        let chosen: Vec<&Gpu> = self.free().filter(|gpu| wanted.contains(&gpu.uuid)).collect();
+        let all_free = wanted.iter().all(|uuid| chosen.iter().any(|gpu| gpu.uuid == *uuid));
+        (all_free && !chosen.is_empty())
+            .then(|| self.placement(&chosen, |_| "not among those asked for".to_owned()))
+    }
+
+    fn placement(&self, chosen: &[&Gpu], passed: impl Fn(&Gpu) -> String) -> Placement {
+        let is_chosen = |gpu: &Gpu| chosen.iter().any(|one| one.uuid == gpu.uuid);
+        let verdict = |gpu: &Gpu, obstacle: &Option<Obstacle<'_>>| match obstacle {
+            _ if is_chosen(gpu) => Verdict::Chosen,
+            Some(obstacle) => Verdict::Unavailable(obstacle.to_string()),
+            None => Verdict::Passed(passed(gpu)),
+        };
+        let candidates = self.gpus.iter().map(|(gpu, obstacle)| Candidate {
+            gpu: gpu.uuid.clone(),
+            verdict: verdict(gpu, obstacle),
+        });
+        let given = self.gpus.iter().filter(|(gpu, _)| is_chosen(gpu));
+        Placement {
+            gpus: given.map(|(gpu, _)| gpu.uuid.clone()).collect(),
+            candidates: candidates.collect(),
+            closeness: words::closeness(chosen),
+        }
+    }
+
+    fn no_room(&self, want: &Want) -> Refusal {
+        let free = self.free().count();
+        let candidates = match want {
+            Want::Whole(_) if self.gpus.is_empty() => "this node has no GPU".to_owned(),
+            Want::Whole(_) => self.named(self.gpus.iter().map(|(gpu, _)| &gpu.uuid)),
+            Want::Exactly(gpus) if gpus.is_empty() => "no device is named".to_owned(),
+            Want::Exactly(gpus) => self.named(gpus.iter()),
+        };
+        let most = match want {
+            Want::Whole(_) => free.min(search::MOST),
+            Want::Exactly(gpus) => free.min(gpus.len()),
+        };
+        let nearest = match most {
+            0 => "; nothing is free".to_owned(),
+            most => format!("; nearest fit: gpus {most}"),
+        };
+        let releasing = self.fits_after_releases(want);
+        Refusal::NoRoom { wanted: want.to_string(), candidates, nearest, releasing }
+    }
+
+    /// `GPU-…: held by …; GPU-…: free`, for each of these.
+    fn named<'b>(&self, gpus: impl Iterator<Item = &'b GpuUuid>) -> String {
+        let known: BTreeMap<&GpuUuid, &Option<Obstacle<'_>>> =
+            self.gpus.iter().map(|(gpu, obstacle)| (&gpu.uuid, obstacle)).collect();
+        let state = |uuid: &GpuUuid| match known.get(uuid) {
+            None => "not on this node".to_owned(),
+            Some(None) => "free".to_owned(),
+            Some(Some(obstacle)) => obstacle.to_string(),
+        };
+        gpus.map(|uuid| format!("{uuid}: {}", state(uuid))).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Whether the request would fit once everything that is being given back is free.
+    fn fits_after_releases(&self, want: &Want) -> bool {
+        let soon_free = |obstacle: &Option<Obstacle<'_>>, mig: bool| match obstacle {
+            None => true,
+            Some(Obstacle::Held(holders)) => !mig && holders.iter().all(|holder| holder.releasing),
+            Some(_) => false,
+        };
+        let soon: Vec<&GpuUuid> = self
+            .gpus
+            .iter()
+            .filter(|(gpu, obstacle)| soon_free(obstacle, gpu.mig))
+            .map(|(gpu, _)| &gpu.uuid)
+            .collect();
+        match want {
+            Want::Whole(number) => number.get() as usize <= soon.len().min(search::MOST),
+            Want::Exactly(gpus) => !gpus.is_empty() && gpus.iter().all(|gpu| soon.contains(&gpu)),
+        }
+    }
+}
+
+impl std::fmt::Display for Obstacle<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Excluded => f.write_str("not in node.gpus"),
+            Self::Mig => f.write_str("in MIG mode"),
+            Self::Held(holders) => {
+                let word = |holder: &Holder| match (holder.releasing, holder.external) {
+                    (true, _) => format!("being released by {}", holder.label),
+                    (false, true) => format!("held by {} (another allocator's)", holder.label),
+                    (false, false) => format!("held by {}", holder.label),
+                };
+                let words: Vec<String> = holders.iter().map(word).collect();
+                f.write_str(&words.join(" and "))
+            }
+        }
+    }
+}

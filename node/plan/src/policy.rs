@@ -1,0 +1,78 @@
+//! What the node's operator allows. Data only; read from the configuration file by `engine`, where its keys are documented.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::ceiling::check_ceiling;
+use crate::ids::Mib;
+
+/// `policy.annotation-requests`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AnnotationRequests {
+    /// Outside CRI always; in CRI pods of `namespaces`, while no other allocator owns the GPUs.
+    #[default]
+    Auto,
+    /// From everybody.
+    Allow,
+    /// From nobody.
+    Deny,
+}
+
+/// `policy.env-requests`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EnvRequests {
+    /// `NVIDIA_VISIBLE_DEVICES` alone asks for nothing.
+    #[default]
+    Off,
+    /// It asks outside CRI; in CRI pods it is ignored.
+    NonCri,
+}
+
+/// Who may use a feature.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Audience {
+    /// Nobody.
+    Off,
+    /// Containers of ctr, nerdctl or Docker.
+    #[default]
+    NonCri,
+    /// Everybody whose requests are allowed at all.
+    All,
+}
+
+/// `[policy.ceilings."<namespace or glob>"]`: the most that a namespace may hold at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Ceiling {
+    /// Whole GPUs.
+    pub gpus: Option<u32>,
+    /// Device memory of all that it holds, in MiB.
+    pub memory: Option<Mib>,
+}
+
+/// `[policy]`, and `node.gpus`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Policy {
+    /// Whether annotations may ask.
+    pub annotation_requests: AnnotationRequests,
+    /// Kubernetes namespaces (names, or globs with `*` and `?`) whose pods may ask under `auto`.
+    pub namespaces: Vec<String>,
+    /// Whether `NVIDIA_VISIBLE_DEVICES` may ask.
+    pub env_requests: EnvRequests,
+    /// Who may name exact devices.
+    pub devices: Audience,
+    /// Whether a privileged container may have a request; it is then recorded as unconfined.
+    pub privileged: bool,
+    /// Whether hooks of a CDI specification that Berth resolves itself are kept, NVIDIA's own excepted (Berth does their work).
+    pub cdi_hooks: bool,
+    /// Ceilings by namespace; the containerd namespace outside CRI.
+    pub ceilings: BTreeMap<String, Ceiling>,
+    /// `node.gpus`: UUIDs or PCI addresses of the GPUs that Berth may hand out; empty for all.
+    #[serde(skip)]
+    pub gpus: Vec<String>,
+}

@@ -1,0 +1,288 @@
+//! Expected answers of the kind "no": no room, not allowed, not understood.
+//!
+//! Decides the words, all of them: each names the object, the reason and a way out. Every message begins with `berth: `. Must not decide when.
+
+use crate::words::{quoted, shown};
+
+/// Why a container is not admitted. Its `Display` is what the user reads in `kubectl describe pod`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// A field, or a value of one, that comes with a later version.
+    #[error("berth: annotation {}={}: {field} is not in this version; {hint}", shown(.key), quoted(.value))]
+    NotInThisVersion {
+        /// Key as written.
+        key: String,
+        /// Value as written.
+        value: String,
+        /// The field, with its value where only that is the matter.
+        field: String,
+        /// The way out.
+        hint: String,
+    },
+    /// A value that cannot be read.
+    #[error(
+        "berth: annotation {}={}: {problem}; write for example {}: {example:?}",
+        shown(.key), quoted(.value), shown(.key)
+    )]
+    Malformed {
+        /// Key as written.
+        key: String,
+        /// Value as written.
+        value: String,
+        /// What is wrong with it.
+        problem: String,
+        /// A valid value.
+        example: String,
+    },
+    /// A field that does not exist.
+    #[error("berth: annotation {}={}: there is no such field{nearest}; the fields are {fields}", shown(.key), quoted(.value))]
+    UnknownField {
+        /// Key as written.
+        key: String,
+        /// Value as written.
+        value: String,
+        /// ` (did you mean berth.dev/gpus?)`, or empty where nothing is near.
+        nearest: String,
+        /// All fields.
+        fields: String,
+    },
+    /// A container's own claim where there is no pod.
+    #[error(
+        "berth: annotation {}={}: it addresses one container of a pod, and this container is in none; write {}",
+        shown(.key), quoted(.value), shown(.plain)
+    )]
+    NoPod {
+        /// Key as written.
+        key: String,
+        /// Value as written.
+        value: String,
+        /// The key that this container's request has.
+        plain: String,
+    },
+    /// Two claims in one.
+    #[error(
+        "berth: annotations {}={} and {}={} contradict each other: a claim is exactly one of gpus, mig, devices, or memory and/or compute; remove one",
+        shown(.key), quoted(.value), shown(.other_key), quoted(.other_value)
+    )]
+    Contradiction {
+        /// The first key.
+        key: String,
+        /// Its value.
+        value: String,
+        /// The second key.
+        other_key: String,
+        /// Its value.
+        other_value: String,
+    },
+    /// Fields that say how, and nothing that says what.
+    #[error(
+        "berth: annotation {}={}: it says how to give GPUs, but none are asked for, and nobody has allocated any; add for example {}: \"1\", or remove it",
+        shown(.key), quoted(.value), shown(.claim_key)
+    )]
+    ClaimNeeded {
+        /// Key as written.
+        key: String,
+        /// Value as written.
+        value: String,
+        /// The key that would make a claim.
+        claim_key: String,
+    },
+    /// The policy bars the asker.
+    #[error("berth: annotation {}: {asker} may not ask: {reason}; the node's operator can allow it: {setting}", shown(.key))]
+    NotAllowed {
+        /// Key as written.
+        key: String,
+        /// Who asks: `pods of namespace "team-a"`.
+        asker: String,
+        /// Why not, naming the policy key and its value.
+        reason: String,
+        /// The setting that would allow it.
+        setting: String,
+    },
+    /// Somebody else allocates the GPUs of this node.
+    #[error(
+        "berth: annotation {}: the GPUs of this node are allocated by {allocator}; ask there (resources.limits or a resource claim), or the node's operator sets policy.annotation-requests = \"allow\"",
+        shown(.key)
+    )]
+    OtherAllocator {
+        /// Key as written.
+        key: String,
+        /// Who, as far as the node shows.
+        allocator: String,
+    },
+    /// A privileged container cannot be confined to its GPUs.
+    #[error(
+        "berth: {}: the container is privileged ({why}), so it could use every GPU of the node; take that away, or the node's operator sets policy.privileged = true",
+        shown(.key)
+    )]
+    Privileged {
+        /// The annotation, or `NVIDIA_VISIBLE_DEVICES`.
+        key: String,
+        /// What makes it so.
+        why: String,
+    },
+    /// Nothing suitable is free.
+    #[error("berth: no room for {wanted}: {candidates}{nearest}")]
+    NoRoom {
+        /// The request in words: `gpus 2`.
+        wanted: String,
+        /// Each candidate and why it was passed over, separated by `; `.
+        candidates: String,
+        /// `; nearest fit: gpus 1`, or `; nothing is free`.
+        nearest: String,
+        /// Whether a grant that is being released would make room, so that waiting helps.
+        releasing: bool,
+    },
+    /// What was being given back did not come in time.
+    #[error(
+        "berth: no room for {wanted}, after {seconds} s of waiting for what is being released: {candidates}; try again, and see berth ps and berth reconcile"
+    )]
+    StillReleasing {
+        /// The request in words.
+        wanted: String,
+        /// Each candidate, as in [`Refusal::NoRoom`].
+        candidates: String,
+        /// How long was waited.
+        seconds: u64,
+    },
+    /// The namespace holds as much as it may.
+    #[error("berth: no room for {wanted} in namespace {}: it holds {held} (policy.ceilings.{pattern:?}); {nearest}", shown(.namespace))]
+    Ceiling {
+        /// The request in words.
+        wanted: String,
+        /// Kubernetes' namespace, or containerd's outside CRI.
+        namespace: String,
+        /// The name or glob whose ceiling it is.
+        pattern: String,
+        /// What is held, and the ceiling: `gpus 3 of at most 4`, `81559 MiB of at most 100000 MiB`.
+        held: String,
+        /// `nearest fit: gpus 1`, or `nothing more fits`.
+        nearest: String,
+    },
+    /// No driver, so no GPUs.
+    #[error(
+        "berth: no NVIDIA driver is loaded on this node, so it has no GPU to give; load the driver (modprobe nvidia) or choose another node"
+    )]
+    NoDriver,
+    /// What is asked for is not what was allocated.
+    #[error(
+        "berth: {asked}: {by} has already given this container {allocated}; ask for the same, or ask for nothing"
+    )]
+    Disagrees {
+        /// `annotation berth.dev/gpus="2"`.
+        asked: String,
+        /// What was given: UUIDs.
+        allocated: String,
+        /// Who allocated: `cdi edits`.
+        by: String,
+    },
+    /// A device that was injected is no GPU here.
+    #[error("berth: {by} gave this container {}, which is no GPU of this node; its view of the node is out of date: restart it, and compare with berth topo", shown(.device))]
+    PriorUnknownDevice {
+        /// Who allocated.
+        by: String,
+        /// The device: a path, UUID or index.
+        device: String,
+    },
+    /// Another allocator gave what Berth had given already.
+    #[error(
+        "berth: {by} gave this container {gpu}, which Berth has given to {holder}; let one of the two allocate: set node.gpus so that Berth leaves the other's GPUs alone"
+    )]
+    PriorHeld {
+        /// Who allocated.
+        by: String,
+        /// The GPU's UUID.
+        gpu: String,
+        /// Who holds it.
+        holder: String,
+        /// Whether that is being given back, so that waiting helps.
+        releasing: bool,
+    },
+    /// Another allocator gave what this version cannot complete.
+    #[error("berth: {by} gave this container {}: {what} is not in this version; {hint}", shown(.device))]
+    PriorNotInThisVersion {
+        /// Who allocated.
+        by: String,
+        /// The device.
+        device: String,
+        /// The feature: `a MIG instance`.
+        what: String,
+        /// The way out.
+        hint: String,
+    },
+    /// A CDI name that no specification resolves.
+    #[error("berth: CDI device {}: {why}; list what there is in /etc/cdi and /var/run/cdi, or write the specification anew with nvidia-ctk cdi generate", shown(.name))]
+    CdiUnresolved {
+        /// `nvidia.com/gpu=0`.
+        name: String,
+        /// Why.
+        why: String,
+    },
+    /// A CDI specification that wants a hook run.
+    #[error("berth: CDI device {} brings the hook {}, which Berth does not run; remove it from the specification, or the node's operator sets policy.cdi-hooks = true", shown(.name), quoted(.hook))]
+    CdiHook {
+        /// The CDI device.
+        name: String,
+        /// The hook's path.
+        hook: String,
+    },
+    /// `NVIDIA_VISIBLE_DEVICES` names what cannot be given.
+    #[error("berth: NVIDIA_VISIBLE_DEVICES={}: {}: {why}; write indices or UUIDs of nvidia-smi -L, all, or none", quoted(.value), shown(.device))]
+    EnvDevice {
+        /// The value.
+        value: String,
+        /// The part of it.
+        device: String,
+        /// Why not.
+        why: String,
+    },
+    /// The image needs another driver or GPU.
+    #[error("berth: the image needs {}={}, but {has}; use a node or an image that fits, or set NVIDIA_DISABLE_REQUIRE=1", shown(.variable), quoted(.value))]
+    Requirement {
+        /// The variable.
+        variable: String,
+        /// Its value.
+        value: String,
+        /// What there is instead.
+        has: String,
+    },
+    /// A requirement that cannot be read.
+    #[error("berth: the image needs {}, in which {} {problem}; correct it, for example \"cuda>=12.4 brand=tesla,driver>=535\", or set NVIDIA_DISABLE_REQUIRE=1", shown(.variable), quoted(.constraint))]
+    BadRequirement {
+        /// The variable.
+        variable: String,
+        /// The part that is not understood.
+        constraint: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A device node that must exist on the host is not there and cannot be made.
+    #[error("berth: device node {}: {why}; make it with nvidia-modprobe, or check it with berth doctor", shown(.path))]
+    DeviceNode {
+        /// `/dev/nvidia0`.
+        path: String,
+        /// Why.
+        why: String,
+    },
+}
+
+impl Refusal {
+    /// Whether something is being given back that would make room, so that waiting helps.
+    pub fn is_waiting_for_release(&self) -> bool {
+        matches!(
+            self,
+            Self::NoRoom { releasing: true, .. } | Self::PriorHeld { releasing: true, .. }
+        )
+    }
+
+    /// The same, after having waited for the release in vain.
+    pub fn after_waiting(self, seconds: u64) -> Self {
+        match self {
+            Self::NoRoom { wanted, candidates, releasing: true, .. } => {
+                Self::StillReleasing { wanted, candidates, seconds }
+            }
+            other => other,
+        }
+    }
+}

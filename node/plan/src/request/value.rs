@@ -1,0 +1,133 @@
+//! The values of a request's fields.
+//!
+//! Decides what is well formed, and what this version has. Must not know other annotations, policy or the node.
+
+use std::num::NonZeroU32;
+
+use super::Written;
+use super::field::Field;
+use crate::capability::Capabilities;
+use crate::ids::GpuUuid;
+use crate::refusal::Refusal;
+use crate::words::{listed, quoted};
+
+/// The most GPUs that one claim may name; no node has more.
+const MOST: u32 = 64;
+
+/// The value that opts a container out of its pod's claim.
+pub(super) const NONE: &str = "none";
+
+const UUID_EXAMPLE: &str = "GPU-5c1a9e3b-0d4f-4d8a-9b2e-1f6c7a8b9c0d";
+
+/// `gpus`: a number from 1 to 64, in ASCII digits and nothing else.
+pub(super) fn gpus(written: &Written<'_>) -> Result<NonZeroU32, Refusal> {
+    let text = written.value;
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = digits.then(|| text.parse().ok().and_then(NonZeroU32::new)).flatten();
+    match number {
+        Some(number) if number.get() <= MOST && !text.starts_with('0') => Ok(number),
+        _ => Err(written.malformed(&gpus_problem(text, digits), "2")),
+    }
+}
+
+fn gpus_problem(text: &str, digits: bool) -> String {
+    let unlike = |one: &char| !one.is_ascii() && one.is_numeric();
+    if text.is_empty() {
+        "it is empty".to_owned()
+    } else if text == NONE {
+        "only <container>.berth.dev/gpus can be none: it takes that container out of the pod's claim"
+            .to_owned()
+    } else if digits && text.bytes().all(|byte| byte == b'0') {
+        "no GPUs is no request: leave the annotation out, or write <container>.berth.dev/gpus: none"
+            .to_owned()
+    } else if digits && text.starts_with('0') {
+        "a number has no leading zeros".to_owned()
+    } else if digits {
+        format!("one claim has at most {MOST} GPUs")
+    } else if let Some(look_alike) = text.chars().find(unlike) {
+        format!("{} is not one of the digits 0 to 9", quoted(&look_alike.to_string()))
+    } else {
+        "it is not a whole number of GPUs".to_owned()
+    }
+}
+
+/// `devices`: UUIDs between commas, each once, spaces around them tolerated.
+pub(super) fn devices(written: &Written<'_>) -> Result<Vec<GpuUuid>, Refusal> {
+    let mut found: Vec<GpuUuid> = Vec::new();
+    for name in written.value.split(',').map(|name| name.trim_matches(' ')) {
+        if name.starts_with("MIG-") {
+            let hint = "name whole GPUs by the UUIDs of nvidia-smi -L";
+            return Err(written.not_in_this_version("a MIG device in devices", hint));
+        }
+        let bad = |problem: &str| written.malformed(problem, UUID_EXAMPLE);
+        if name.is_empty() {
+            return Err(bad("a device's name is empty"));
+        }
+        let uuid = name.parse::<GpuUuid>().map_err(|_| bad(&device_problem(name)))?;
+        if found.contains(&uuid) {
+            return Err(bad(&format!("{uuid} is named twice")));
+        }
+        found.push(uuid);
+    }
+    match found.len() <= MOST as usize {
+        true => Ok(found),
+        false => {
+            Err(written.malformed(&format!("one claim has at most {MOST} GPUs"), UUID_EXAMPLE))
+        }
+    }
+}
+
+fn device_problem(name: &str) -> String {
+    match name.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => format!("{} is an index, and indices change: name the GPU's UUID", quoted(name)),
+        false => format!("{} is not a GPU's UUID", quoted(name)),
+    }
+}
+
+/// `driver-capabilities`: what this version brings.
+pub(super) fn capabilities(written: &Written<'_>) -> Result<Capabilities, Refusal> {
+    let example = "compute,utility";
+    let asked = written.value.parse::<Capabilities>();
+    let asked = asked.map_err(|bad| {
+        written.malformed(&format!("{} is not {}", quoted(&bad.text), bad.what), example)
+    })?;
+    let missing: Vec<&str> = asked.not_brought().map(|one| one.name()).collect();
+    if missing.is_empty() {
+        return Ok(asked);
+    }
+    let what = format!("driver capability {}", listed(&missing));
+    Err(written.not_in_this_version(&what, "write compute, utility or both, or leave it out"))
+}
+
+/// A field whose defaults are accepted and do nothing yet: those words pass, `later` is of a later version, anything else malformed.
+pub(super) fn settled(written: &Written<'_>, field: Field) -> Result<(), Refusal> {
+    let (now, later): (&[&str], &[&str]) = match field {
+        Field::Cpus => (&["auto", "off"], &[]),
+        Field::Numa => (&["prefer", "off"], &["strict"]),
+        Field::Isolation => (&["any"], &["view", "watched", "limited", "partitioned"]),
+        _ => return Err(later_field(written, field)),
+    };
+    let text = written.value;
+    if now.contains(&text) {
+        return Ok(());
+    }
+    let hint = format!("write {}, or leave it out", now.join(" or "));
+    let number = !text.starts_with('0') && text.parse::<u16>().is_ok() && !text.starts_with('+');
+    if later.contains(&text) || field == Field::Cpus && number {
+        return Err(written.not_in_this_version(&format!("{}: {text}", field.name()), &hint));
+    }
+    let known: Vec<&str> = now.iter().chain(later).copied().collect();
+    let number = if field == Field::Cpus { " or a number of CPUs" } else { "" };
+    Err(written.malformed(&format!("it is not one of {}{number}", known.join(", ")), now[0]))
+}
+
+/// A field that comes with a later version, whatever its value.
+pub(super) fn later_field(written: &Written<'_>, field: Field) -> Refusal {
+    let hint = match field {
+        Field::Mig | Field::Memory | Field::Compute => {
+            "ask for whole GPUs with gpus or devices".to_owned()
+        }
+        _ => "leave it out".to_owned(),
+    };
+    written.not_in_this_version(field.name(), &hint)
+}

@@ -1,0 +1,139 @@
+//! What a request is worth on this node: who may ask for what.
+//!
+//! Decides from the policy and from who asks. Must not know what is free, or what the request would cost.
+
+use crate::glob;
+use crate::policy::{AnnotationRequests, Audience, EnvRequests, Policy};
+use crate::refusal::Refusal;
+use crate::request::{Request, Want};
+use crate::words::{listed, quoted};
+
+/// Who asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Asker {
+    /// The pod, in CRI; `None` for ctr, nerdctl, Docker.
+    pub pod: Option<Pod>,
+    /// containerd's namespace.
+    pub containerd_namespace: String,
+    /// CAP_SYS_ADMIN in the bounding set, or a device rule that allows everything: in words what makes it so.
+    pub privileged: Option<String>,
+}
+
+/// A Kubernetes pod, as CRI's annotations describe it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pod {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// The container's name in it.
+    pub container: String,
+}
+
+/// Whether another allocator owns the node's GPUs, as far as the node shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OtherAllocator(pub Option<String>);
+
+/// Decides whether `asker` may make `request` (annotations). `prior` tells that another allocator has decided already, so that nothing is allocated.
+///
+/// A container that opts out asks for nothing, so it always may.
+///
+/// # Errors
+/// [`Refusal`] naming the annotation, the policy key that bars it and how it is set.
+pub fn may_ask(
+    request: &Request,
+    asker: &Asker,
+    policy: &Policy,
+    other: &OtherAllocator,
+    prior: bool,
+) -> Result<(), Refusal> {
+    if request.opted_out {
+        return Ok(());
+    }
+    let key = request.asking().0;
+    annotations_count(key, asker, policy)?;
+    let allocates = request.want.is_some() && !prior;
+    let auto = policy.annotation_requests == AnnotationRequests::Auto;
+    if let (true, true, Some(_), Some(allocator)) = (auto, allocates, &asker.pod, &other.0) {
+        return Err(Refusal::OtherAllocator { key: key.to_owned(), allocator: allocator.clone() });
+    }
+    if allocates && matches!(request.want, Some(Want::Exactly(_))) {
+        may_name_devices(key, asker, policy)?;
+    }
+    may_hold(key, asker, policy)
+}
+
+/// Whether `NVIDIA_VISIBLE_DEVICES` alone is a request of this asker's. Where it is not, it is ignored: images set it, too.
+pub fn env_may_ask(asker: &Asker, policy: &Policy) -> bool {
+    policy.env_requests == EnvRequests::NonCri && asker.pod.is_none()
+}
+
+/// Whether a container with these privileges may hold GPUs through Berth at all. `key` is the annotation or variable that asks.
+///
+/// # Errors
+/// [`Refusal::Privileged`], saying what makes it so and which policy key would let it.
+pub fn may_hold(key: &str, asker: &Asker, policy: &Policy) -> Result<(), Refusal> {
+    match &asker.privileged {
+        Some(why) if !policy.privileged => {
+            Err(Refusal::Privileged { key: key.to_owned(), why: why.clone() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn annotations_count(key: &str, asker: &Asker, policy: &Policy) -> Result<(), Refusal> {
+    let refused = |reason: String, setting: String| {
+        Err(Refusal::NotAllowed { key: key.to_owned(), asker: asker.named(), reason, setting })
+    };
+    match (policy.annotation_requests, &asker.pod) {
+        (AnnotationRequests::Deny, _) => {
+            let reason = "policy.annotation-requests is \"deny\"";
+            refused(reason.to_owned(), "policy.annotation-requests = \"auto\"".to_owned())
+        }
+        (AnnotationRequests::Auto, Some(pod)) => {
+            let matches = |pattern: &String| glob::matches(pattern, &pod.namespace);
+            if policy.namespaces.iter().any(matches) {
+                return Ok(());
+            }
+            let names: Vec<String> = policy.namespaces.iter().map(|name| quoted(name)).collect();
+            let reason = match names.is_empty() {
+                true => "policy.namespaces is empty".to_owned(),
+                false => format!("policy.namespaces has only {}", listed(&names)),
+            };
+            refused(reason, format!("add {} to policy.namespaces", quoted(&pod.namespace)))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn may_name_devices(key: &str, asker: &Asker, policy: &Policy) -> Result<(), Refusal> {
+    let (may, now) = match policy.devices {
+        Audience::All => (true, "all"),
+        Audience::NonCri => (asker.pod.is_none(), "non-cri"),
+        Audience::Off => (false, "off"),
+    };
+    if may {
+        return Ok(());
+    }
+    let setting = if asker.pod.is_some() { "all" } else { "non-cri" };
+    Err(Refusal::NotAllowed {
+        key: key.to_owned(),
+        asker: asker.named(),
+        reason: format!("policy.devices is \"{now}\", and gpus would not name devices"),
+        setting: format!("policy.devices = \"{setting}\""),
+    })
+}
+
+impl Asker {
+    /// As refusals name it.
+    fn named(&self) -> String {
+        match &self.pod {
+            Some(pod) => format!("pods of namespace {}", quoted(&pod.namespace)),
+            None => {
+                format!("containers of containerd namespace {}", quoted(&self.containerd_namespace))
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! The audit finds each contradiction, names it, and finds nothing in what placement decides.
+
+mod nodes;
+
+use nodes::*;
+use plan::audit::*;
+use plan::*;
+use proptest::prelude::*;
+
+fn holding(id: u64, gpus: &[u32]) -> Holding {
+    Holding {
+        grant: GrantId::from_bits(id),
+        label: format!("ns/pod-{id}/c"),
+        gpus: gpus.iter().map(|i| uuid(*i)).collect(),
+        external: false,
+    }
+}
+
+fn external(id: u64, gpus: &[u32]) -> Holding {
+    Holding { external: true, ..holding(id, gpus) }
+}
+
+fn words(holdings: &[Holding]) -> Vec<String> {
+    audit(&p5(), holdings).iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn sound_holdings_have_no_findings() {
+    let holdings = [
+        holding(1, &[0, 1]),
+        holding(2, &[2]),
+        external(3, &[3]),
+        external(4, &[3]),
+        holding(5, &[]),
+    ];
+    assert_eq!(words(&holdings), [""; 0]);
+}
+
+#[test]
+fn a_gpu_in_two_grants_is_found() {
+    assert_eq!(
+        words(&[holding(1, &[0, 1]), holding(2, &[1])]),
+        [
+            "GPU-00000001-0000-4000-8000-000000000000 is held twice: by ns/pod-1/c (g-0000000000000001) and by \
+          ns/pod-2/c (g-0000000000000002)"
+        ]
+    );
+}
+
+#[test]
+fn sharing_with_another_allocator_is_found_whoever_came_first() {
+    let expected = [
+        "GPU-00000000-0000-4000-8000-000000000000 is held by ns/pod-1/c (g-0000000000000001), and another \
+        allocator has given it to ns/pod-2/c (g-0000000000000002); set node.gpus so that only one of the two allocates it",
+    ];
+    assert_eq!(words(&[holding(1, &[0]), external(2, &[0])]), expected);
+    assert_eq!(words(&[external(2, &[0]), holding(1, &[0])]), expected);
+}
+
+#[test]
+fn gpus_that_are_gone_split_or_repeated_are_found() {
+    assert!(words(&[holding(1, &[99])])[0].contains("is not on this node"));
+    assert!(words(&[external(1, &[99])])[0].contains("is not on this node"));
+    assert!(words(&[holding(1, &[1, 1])])[0].contains("stands twice in ns/pod-1/c"));
+    let mut inventory = p5();
+    inventory.gpus[1].mig = true;
+    assert!(audit(&inventory, &[holding(1, &[1])])[0].to_string().contains("is in MIG mode"));
+    assert_eq!(audit(&inventory, &[external(1, &[1])]), []);
+}
+
+#[test]
+fn two_grants_with_one_id_are_found() {
+    let twin = Holding { label: "other".into(), ..holding(1, &[2]) };
+    assert_eq!(
+        words(&[holding(1, &[0]), twin]),
+        ["two grants have the id g-0000000000000001: ns/pod-1/c and other"]
+    );
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_admitted_and_released_the_audit_is_silent(
+        steps in prop::collection::vec((1..5u32, any::<bool>()), 0..40),
+    ) {
+        let mut holdings: Vec<Holding> = Vec::new();
+        for (id, (number, releases)) in (0..).zip(steps) {
+            let taken: Vec<u32> = holdings.iter().flat_map(|one| numbers(&one.gpus)).collect();
+            let placed = decide(&whole(number), &p5(), &held(&taken), &Policy::default());
+            match placed {
+                _ if releases && !holdings.is_empty() => {
+                    holdings.remove(number as usize % holdings.len());
+                }
+                Ok(placement) => holdings.push(holding(id, &numbers(&placement.gpus))),
+                Err(_) => {}
+            }
+            prop_assert_eq!(audit(&p5(), &holdings), vec![]);
+        }
+    }
+
+    #[test]
+    fn an_overlap_is_found_exactly_where_two_hold_the_same(
+        first in prop::collection::btree_set(0..8u32, 0..4),
+        second in prop::collection::btree_set(0..8u32, 0..4),
+        theirs in any::<bool>(),
+    ) {
+        let list = |set: &std::collections::BTreeSet<u32>| set.iter().copied().collect::<Vec<_>>();
+        let other = Holding { external: theirs, ..holding(2, &list(&second)) };
+        let found = audit(&p5(), &[holding(1, &list(&first)), other]).len();
+        prop_assert_eq!(found, first.intersection(&second).count());
+    }
+}

@@ -1,0 +1,88 @@
+//! Golden messages of refusals and warnings that the other tests do not meet: each names the object, the reason and a way out.
+
+use plan::{Refusal, Warning};
+
+fn owned(text: &str) -> String {
+    text.to_owned()
+}
+
+#[test]
+fn refusals_read_as_they_should() {
+    let expected = [
+        (
+            Refusal::NoRoom {
+                wanted: owned("gpus 1"),
+                candidates: owned("GPU-a: being released by ns/pod/c"),
+                nearest: owned("; nothing is free"),
+                releasing: true,
+            }
+            .after_waiting(15),
+            "berth: no room for gpus 1, after 15 s of waiting for what is being released: \
+             GPU-a: being released by ns/pod/c; try again, and see berth ps and berth reconcile",
+        ),
+        (Refusal::NoDriver.after_waiting(15), &Refusal::NoDriver.to_string()),
+        (
+            Refusal::PriorNotInThisVersion {
+                by: owned("cdi edits"),
+                device: owned("MIG-5c1a9e3b"),
+                what: owned("a MIG device"),
+                hint: owned("allocate a whole GPU"),
+            },
+            "berth: cdi edits gave this container MIG-5c1a9e3b: a MIG device is not in this version; allocate a whole GPU",
+        ),
+        (
+            Refusal::CdiUnresolved {
+                name: owned("nvidia.com/gpu=9"),
+                why: owned("no specification has it"),
+            },
+            "berth: CDI device nvidia.com/gpu=9: no specification has it; list what there is in /etc/cdi and /var/run/cdi, \
+             or write the specification anew with nvidia-ctk cdi generate",
+        ),
+        (
+            Refusal::CdiHook { name: owned("vendor.com/nic=1"), hook: owned("/opt/hook") },
+            "berth: CDI device vendor.com/nic=1 brings the hook \"/opt/hook\", which Berth does not run; remove it from the \
+             specification, or the node's operator sets policy.cdi-hooks = true",
+        ),
+        (
+            Refusal::DeviceNode { path: owned("/dev/nvidia0"), why: owned("it is not there") },
+            "berth: device node /dev/nvidia0: it is not there; make it with nvidia-modprobe, or check it with berth doctor",
+        ),
+    ];
+    for (refusal, words) in expected {
+        assert_eq!(refusal.to_string(), words);
+    }
+}
+
+#[test]
+fn warnings_read_as_they_should() {
+    let expected = [
+        (
+            Warning::Musl { loader: owned("/lib/ld-musl-x86_64.so.1") },
+            "berth: the image's loader is musl (/lib/ld-musl-x86_64.so.1): the driver's libraries need glibc, so CUDA, NVML and \
+             nvidia-smi cannot run in it; its devices are there; use an image with glibc",
+        ),
+        (
+            Warning::NoLoaderCache {
+                cache: owned("/etc/ld.so.cache"),
+                instead: owned("LD_LIBRARY_PATH"),
+            },
+            "berth: the image has no /etc/ld.so.cache: its loader finds the driver's libraries through LD_LIBRARY_PATH, \
+             but ldconfig -p does not list them",
+        ),
+        (
+            Warning::BadLoaderCache { cache: owned("/etc/ld.so.cache"), why: owned("cut short") },
+            "berth: the image's /etc/ld.so.cache cannot be read (cut short) and was replaced",
+        ),
+        (
+            Warning::Without { what: owned("firmware"), why: owned("no such folder") },
+            "berth: firmware could not be brought: no such folder; the container runs without it",
+        ),
+        (
+            Warning::Unconfined { why: owned("CAP_SYS_ADMIN") },
+            "berth: the container is privileged (CAP_SYS_ADMIN): it can use every GPU of the node, whatever it was granted",
+        ),
+    ];
+    for (warning, words) in expected {
+        assert_eq!(warning.to_string(), words);
+    }
+}

@@ -1,0 +1,73 @@
+//! The process spec of an exec: the runtime specification's `process` as JSON.
+//!
+//! Decides nothing of its own: an exec's environment is edited by the rules of the container's. Must not
+//! know how execs are started.
+
+use std::borrow::Cow;
+
+use crate::BundleError;
+use crate::edits::apply_env;
+
+/// Sets variables in the environment of a process spec, by the same rules as [`crate::Edits::env`].
+/// The very bytes that came in when nothing changes.
+///
+/// # Errors
+/// [`BundleError::Process`], naming the field.
+pub fn edit_process<'a>(
+    process: &'a [u8],
+    env: &[(String, String)],
+) -> Result<Cow<'a, [u8]>, BundleError> {
+    apply_env(process, env).map_err(|source| BundleError::Process { source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+    }
+
+    #[test]
+    fn a_variable_takes_the_place_of_its_first_entry_and_leaves_no_other() {
+        let process = br#"{"args":["sh"],"env":["A=1","B=2","A=3","AB=4"],"cwd":"/"}"#;
+        let edited = edit_process(process, &env(&[("A", "x=y"), ("C", "")])).expect("valid");
+        let wanted = r#"{"args":["sh"],"env":["A=x=y","B=2","AB=4","C="],"cwd":"/"}"#;
+        assert_eq!(String::from_utf8_lossy(&edited), wanted);
+    }
+
+    #[test]
+    fn the_very_bytes_come_back_when_all_is_so_already() {
+        let process = b" { \"env\" : [ \"A=1\" ] , \"rlimits\" : null }\n";
+        let edited = edit_process(process, &env(&[("A", "1")])).expect("valid");
+        assert!(matches!(edited, Cow::Borrowed(bytes) if bytes == process));
+    }
+
+    #[test]
+    fn a_process_without_an_environment_gets_one() {
+        for process in [r#"{"cwd":"/"}"#, r#"{"cwd":"/","env":null}"#] {
+            let edited = edit_process(process.as_bytes(), &env(&[("A", "1")])).expect("valid");
+            assert_eq!(&*edited, br#"{"cwd":"/","env":["A=1"]}"#);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_a_variable_is_refused_by_name() {
+        for (name, value) in [("", "1"), ("A=B", "1"), ("A\0", "1"), ("A", "\0")] {
+            let error = edit_process(b"{}", &env(&[(name, value)])).expect_err("not a variable");
+            assert!(error.to_string().contains(&format!("{name:?}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_broken_process_spec_is_described() {
+        for (process, field) in [
+            ("[]", "the document"),
+            (r#"{"env":["A=1",5]}"#, "process.env[1]"),
+            ("{", "the document"),
+        ] {
+            let error = edit_process(process.as_bytes(), &env(&[("A", "1")])).expect_err("broken");
+            assert!(error.to_string().contains(field), "{error}");
+        }
+    }
+}
