@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use integration_tests::deadline::{Process, within};
+use integration_tests::deadline::{Process, eventually, within};
 use integration_tests::lab::{Container, Lab};
 use integration_tests::machine;
 use integration_tests::stdio::Streams;
@@ -117,20 +117,24 @@ async fn an_exec_left_in_the_host_pid_namespace_dies_with_the_init(lab: &Lab) ->
 }
 
 async fn the_shim_is_a_subreaper_without_zombies(lab: &Lab) -> Result<()> {
-    let mut launch = lab
-        .shell("birch", "for n in 1 2 3 4 5; do (setsid sleep 0.01 &) ; done; read line; exit 0");
+    let orphans = "for n in 1 2 3 4 5; do (setsid sleep 0.01 &) ; done; echo made; read line";
+    let mut launch = lab.shell("birch", orphans);
     launch.spec = launch.spec.host_pid();
     launch.streams = Streams::All;
     let mut c = lab.run(launch).await?;
-    // The five are orphans in the host's PID namespace: they fall to the shim, which must reap them.
-    integration_tests::deadline::eventually("the shim has one child, its init", || {
+    c.io.stdout.as_ref().context("captured")?.shows("made").await?;
+    // The five are orphans in the host's PID namespace: they have fallen to the shim, which must reap them.
+    eventually("the shim has one child, its init", || {
         let children = machine::children(c.shim.pid);
         Ok((children.len() == 1 && children[0].pid == c.pid).then_some(()))
     })
     .await?;
     c.io.stdin.take().context("open")?.write("go\n").await?;
     ensure!(within("Wait", c.wait()).await?? == 0);
-    ensure!(machine::children(c.shim.pid).is_empty());
+    eventually("the shim has no child left, not even a zombie", || {
+        Ok(machine::children(c.shim.pid).is_empty().then_some(()))
+    })
+    .await?;
     lab.retire(c).await
 }
 
