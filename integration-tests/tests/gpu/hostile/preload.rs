@@ -26,7 +26,7 @@ const ENVIRONMENT: [&str; 12] = [
     "CUDA_MPS_PIPE_DIRECTORY=/evil",
     "BERTH_CONFIG=/evil.toml",
     "BERTH_GRANT=evil",
-    "BERTH_CRASH=admit.start",
+    "BERTH_CRASH_AT=admit.start",
     "RUST_BACKTRACE=full",
 ];
 
