@@ -9,10 +9,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::pty::openpty;
 use sha2::{Digest, Sha256};
 
 use super::world::{self, World};
 use crate::busybox;
+use crate::containerd::ctr::{Said, said};
 use crate::containerd::task::{BERTH, Task};
 use crate::machine;
 
@@ -28,6 +30,9 @@ const FILES: [&str; 6] = [
 
 /// What is in them.
 const MARK: &str = "canary-of-the-node";
+
+/// What a container does until it is ended.
+const SLEEP: [&str; 3] = ["/bin/busybox", "sleep", "100000"];
 
 /// Larger files are known by their size and time alone.
 const SUMMED: u64 = 1 << 20;
@@ -157,13 +162,36 @@ pub enum Fate<'a> {
 pub fn try_out<'a>(world: &'a World, image: &str, flags: &[&str]) -> Result<Fate<'a>> {
     let task = Task::named(&world.containerd, "evil").of(image);
     let flags = [&["--detach", "--null-io"], flags].concat();
-    let said = task.foreground(BERTH, &flags, &["/bin/busybox", "sleep", "100000"])?;
+    let said = task.foreground(BERTH, &flags, &SLEEP)?;
+    fate(world, task, &said, "/dev/null")
+}
+
+/// The same with a terminal.
+///
+/// # Errors
+/// As there.
+pub fn try_out_on_a_terminal<'a>(
+    world: &'a World,
+    image: &str,
+    flags: &[&str],
+) -> Result<Fate<'a>> {
+    let task = Task::named(&world.containerd, "evil").of(image);
+    let flags = [&["--detach", "--tty"], flags].concat();
+    // ctr wants a terminal of its own, and is content with any of its streams.
+    let pty = openpty(None, None)?;
+    let said = said(task.command(BERTH, &flags, &SLEEP).stdin(pty.slave))?;
+    // The first terminal of its own, wherever these are mounted.
+    fate(world, task, &said, "/0")
+}
+
+/// What became of it, going by what ctr said. `stream` is how what its first process has for each standard stream ends.
+fn fate<'a>(world: &World, task: Task<'a>, said: &Said, stream: &str) -> Result<Fate<'a>> {
     let log = world.containerd.log_text();
     ensure!(!log.contains("panicked"), "a shim panicked:\n{}", world.containerd.log_tail());
     if said.code() == 0 {
         world.containerd.note_socket(world.containerd.namespace(), &task.id);
         ensure!(task.shim()?.state != 'Z', "the shim lives");
-        has_exactly_its_gpu(world, &task)?;
+        looks_right(world, &task, stream)?;
         return Ok(Fate::Runs(task));
     }
     let words = said.err.split_once("failed to create shim task: ");
@@ -193,6 +221,10 @@ cut -d' ' -f4 /proc/self/mountinfo"#;
 /// # Errors
 /// Saying what it has instead.
 pub fn has_exactly_its_gpu(world: &World, task: &Task<'_>) -> Result<()> {
+    looks_right(world, task, "/dev/null")
+}
+
+fn looks_right(world: &World, task: &Task<'_>, stream: &str) -> Result<()> {
     let grant = world.grant()?;
     let state = world.state()?;
     let [uuid] = world::uuids(&grant)[..] else { bail!("one GPU was asked for: {grant:#}") };
@@ -208,7 +240,8 @@ pub fn has_exactly_its_gpu(world: &World, task: &Task<'_>) -> Result<()> {
     ensure!(!mounts.contains("/canary"), "something of the node is mounted: {mounts}");
     let pid = u32::try_from(task.ctr.task_pid(&task.id)?)?;
     let held = machine::descriptors(pid)?;
-    ensure!(held == ["/dev/null", "/dev/null", "/dev/null"], "the first process holds {held:?}");
+    let standard = held.iter().filter(|one| one.ends_with(stream)).count();
+    ensure!((standard, held.len()) == (3, 3), "the first process holds {held:?}");
     let place =
         |what: &str| fs::metadata(format!("/proc/{pid}/{what}")).map(|m| (m.dev(), m.ino()));
     ensure!(place("cwd")? == place("root")?, "it works outside of its root");

@@ -29,7 +29,7 @@ use integration_tests::scene;
 use integration_tests::suite::Suite;
 use integration_tests::under_test::reference;
 
-use hostile::{cache, compat, keeps, outside, preload, requests, runtime, swaps};
+use hostile::{cache, compat, console, keeps, outside, preload, requests, runtime, swaps};
 
 fn main() -> ExitCode {
     if reference() {
@@ -86,6 +86,8 @@ fn main() -> ExitCode {
             scene!(runtime::cve_2026_41579_dev_is_a_link),
             scene!(runtime::cve_2025_52881_proc_is_something_else),
             scene!(runtime::cve_2025_31133_mounts_over_what_is_masked),
+            scene!(console::cve_2025_52565_the_places_of_a_terminal_are_links),
+            scene!(console::cve_2025_52565_the_places_of_a_terminal_are_links_in_a_volume),
             scene!(keeps::the_ledger_s_folder_is_another_s),
             scene!(keeps::the_ledger_s_files_are_another_s),
             scene!(keeps::what_is_cached_is_another_s),

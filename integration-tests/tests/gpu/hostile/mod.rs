@@ -5,6 +5,7 @@
 
 pub mod cache;
 pub mod compat;
+pub mod console;
 pub mod keeps;
 pub mod outside;
 pub mod preload;
