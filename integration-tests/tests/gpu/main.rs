@@ -12,6 +12,7 @@ mod hostile;
 mod inside;
 mod lasting;
 mod layouts;
+mod machines;
 mod node_keys;
 mod packaged;
 mod pod_refusals;
@@ -151,6 +152,10 @@ fn main() -> ExitCode {
             scene!(chosen::devices_are_given_exactly),
             scene!(chosen::visible_devices_ask_where_the_operator_lets_them),
             scene!(chosen::visible_devices_ask_nothing_by_themselves),
+            scene!(machines::two_gpus_of_an_h200_machine),
+            scene!(machines::two_gpus_of_a_b200_machine),
+            scene!(machines::two_gpus_of_a_gb200_machine),
+            scene!(machines::a_gb200_is_at_its_cpus_and_not_at_its_memory),
             scene!(refused::annotations_that_cannot_be_understood),
             scene!(refused::what_is_not_in_this_version),
             scene!(smoke refused::no_room_names_every_candidate),
