@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use simnode::State;
+use simnode::{Options, State};
 
 use super::GpuNode;
 use crate::containerd::Containerd;
@@ -34,7 +34,15 @@ impl World {
     /// # Errors
     /// When either cannot be made.
     pub fn up(stage: &Stage, profile: &str, more: &str) -> Result<Self> {
-        let node = GpuNode::up(profile, more)?;
+        Self::with(stage, profile, &Options::default(), more)
+    }
+
+    /// As [`Self::up`], with a node that is made by these options.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with(stage: &Stage, profile: &str, options: &Options, more: &str) -> Result<Self> {
+        let node = GpuNode::with(profile, options, more)?;
         let containerd = Self::containerd_on(stage, &node)?;
         Ok(Self { containerd, node })
     }

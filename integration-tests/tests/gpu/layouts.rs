@@ -10,7 +10,7 @@ use integration_tests::gpu::world::{ONE_GPU, World, uuids};
 use integration_tests::images::glibc::Layout;
 
 /// Where the driver's libraries are in every container.
-const LIBRARIES: &str = "/usr/local/nvidia/lib64";
+pub const LIBRARIES: &str = "/usr/local/nvidia/lib64";
 
 /// What `ldconfig -p` says of a library: the paths, the loader's choice first.
 pub fn listed(task: &Task<'_>, library: &str) -> Result<Vec<String>> {

@@ -9,6 +9,7 @@ mod execs;
 mod faults;
 mod first;
 mod hostile;
+mod hosts;
 mod inside;
 mod lasting;
 mod layouts;
@@ -140,6 +141,8 @@ fn main() -> ExitCode {
             scene!(layouts::utility_alone_brings_no_cuda),
             scene!(layouts::a_newer_driver_of_the_image_comes_first),
             scene!(layouts::the_driver_s_files_are_those_of_the_node_and_cannot_be_changed),
+            scene!(hosts::a_red_hat_host_s_driver_is_found),
+            scene!(hosts::the_driver_behind_debian_s_alternatives_is_found),
             scene!(roots::an_overlay_has_the_driver_as_a_layer),
             scene!(roots::a_read_only_root_has_the_driver),
             scene!(roots::usr_local_as_a_symlink_has_the_driver_by_binds),
