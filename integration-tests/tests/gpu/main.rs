@@ -1,6 +1,7 @@
 //! Containers with GPUs, on simulated nodes: real containerd, real runc, real device rules; only the hardware is not there.
 
 mod allocated;
+mod calls;
 mod cdi;
 mod chosen;
 mod command;
@@ -181,6 +182,7 @@ fn main() -> ExitCode {
             scene!(restarts::the_next_admission_takes_back_what_the_dead_hold),
             scene!(restarts::eight_take_eight_and_the_ninth_waits_its_turn),
             scene!(restarts::of_two_at_once_for_the_last_gpu_one_wins),
+            scene!(calls::a_launch_on_a_node_that_is_known_calls_no_driver),
             scene!(faults::a_driver_that_hangs_is_left_after_the_deadline),
             scene!(faults::a_driver_that_kills_the_observer_is_told_of),
             scene!(faults::a_gpu_that_was_lost_is_not_given),
