@@ -1,6 +1,7 @@
 //! Containers with GPUs, on simulated nodes: real containerd, real runc, real device rules; only the hardware is not there.
 
 mod allocated;
+mod brought;
 mod calls;
 mod cdi;
 mod chosen;
@@ -142,6 +143,10 @@ fn main() -> ExitCode {
             scene!(layouts::utility_alone_brings_no_cuda),
             scene!(layouts::a_newer_driver_of_the_image_comes_first),
             scene!(layouts::the_driver_s_files_are_those_of_the_node_and_cannot_be_changed),
+            scene!(brought::each_capability_brings_its_own_files_and_no_others),
+            scene!(brought::what_is_brought_is_the_node_s),
+            scene!(brought::what_is_brought_by_binds_is_the_node_s),
+            scene!(brought::a_service_that_the_node_has_not_is_not_looked_for),
             scene!(hosts::a_red_hat_host_s_driver_is_found),
             scene!(hosts::the_driver_behind_debian_s_alternatives_is_found),
             scene!(roots::an_overlay_has_the_driver_as_a_layer),
