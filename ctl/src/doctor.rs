@@ -3,18 +3,17 @@
 //! Decides how checks are shown and what the exit status says: 0 all well, 1 warnings, 2 failures. The node itself is examined by the
 //! engine; here are the programs around it.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
 use engine::config::Config;
 use engine::{Check, Node, Outcome};
 use serde_json::json;
 
+use crate::handler::{self, Dump, Handler, SHIM};
 use crate::view;
 
-/// Where containerd's configuration is.
-const CONTAINERD: &str = "/etc/containerd/config.toml";
-const SHIM: &str = "containerd-shim-berth-v2";
 /// How containerd learns of Berth. Not by a drop-in where that would replace the rest of the CRI plugin's section.
 const ADD_HANDLER: &str = "containerd 2: put packaging/containerd/berth-v3.toml where config.toml imports it; \
      containerd 1.6 and 1.7: append berth-v2.toml's table to config.toml; then restart containerd";
@@ -22,6 +21,7 @@ const ADD_HANDLER: &str = "containerd 2: put packaging/containerd/berth-v3.toml 
 /// Looks at everything and prints it.
 pub fn run(json: bool) -> anyhow::Result<ExitCode> {
     let mut checks = Vec::new();
+    let dump = handler::dump();
     match Config::load() {
         Err(error) => checks.push(Check::failure(
             "configuration",
@@ -31,11 +31,12 @@ pub fn run(json: bool) -> anyhow::Result<ExitCode> {
         Ok(config) => {
             checks.push(Check::well("configuration", Config::path().display().to_string()));
             checks.extend(Node::new(&config).examine());
-            checks.push(runtime(&config.runtime.binary, config.runtime.systemd_cgroup));
+            let (binary, systemd) = (config.runtime.binary, config.runtime.systemd_cgroup);
+            checks.extend(runtimes(&dump, &binary, systemd));
         }
     }
     checks.push(shim());
-    checks.push(handler());
+    checks.push(handler(&dump));
     show(&checks, json)?;
     let failed = checks.iter().any(|check| matches!(check.outcome, Outcome::Failure { .. }));
     let warned = checks.iter().any(|check| matches!(check.outcome, Outcome::Warning { .. }));
@@ -72,6 +73,20 @@ fn as_json(check: &Check) -> serde_json::Value {
         Outcome::Failure { problem, fix } => ("failure", problem, Some(fix)),
     };
     json!({ "check": check.name, "status": status, "detail": words, "fix": fix })
+}
+
+/// The OCI runtimes that containers may get: that of the configuration, and those of handlers that say otherwise.
+fn runtimes(dump: &Dump, binary: &str, systemd: bool) -> Vec<Check> {
+    let handlers = if let Dump::Handlers(handlers) = dump { &handlers[..] } else { &[] };
+    let own = |handler: &Handler| {
+        let binary = handler.binary.clone().unwrap_or_else(|| binary.to_owned());
+        (binary, systemd || handler.systemd_cgroup)
+    };
+    let mut all: BTreeSet<(String, bool)> = handlers.iter().map(own).collect();
+    if all.is_empty() {
+        all.insert((binary.to_owned(), systemd));
+    }
+    all.iter().map(|(binary, systemd)| runtime(binary, *systemd)).collect()
 }
 
 /// runc 1.1.3 to 1.1.6 drop the rule of a device that has no link in /dev/char when systemd makes the cgroups.
@@ -121,25 +136,34 @@ fn shim() -> Check {
     }
 }
 
-/// Whether containerd's configuration knows the handler. Its own dump says what is in force, drop-ins included.
-fn handler() -> Check {
+/// Whether containerd knows the handler, and what it lets through to it.
+fn handler(dump: &Dump) -> Check {
     let name = "containerd handler";
-    if !Path::new(CONTAINERD).exists() {
-        return Check::warning(name, format!("there is no {CONTAINERD}"), ADD_HANDLER);
-    }
-    let output = Command::new("containerd").args(["config", "dump"]).stdin(Stdio::null()).output();
-    let Ok(output) = output else {
-        let reason = "containerd is not in PATH".to_owned();
-        return Check { name, outcome: Outcome::Skipped(reason) };
+    let handlers = match dump {
+        Dump::NoFile => {
+            let problem = format!("there is no {}", handler::CONFIG);
+            return Check::warning(name, problem, ADD_HANDLER);
+        }
+        Dump::NoProgram => {
+            let reason = "containerd is not in PATH".to_owned();
+            return Check { name, outcome: Outcome::Skipped(reason) };
+        }
+        Dump::Handlers(handlers) => handlers,
     };
-    let text = String::from_utf8_lossy(&output.stdout);
-    if !text.contains("io.containerd.berth.v2") && !text.contains(SHIM) {
+    if handlers.is_empty() {
         let problem = "containerd's configuration has no handler for Berth";
         return Check::warning(name, problem, ADD_HANDLER);
     }
-    if !text.contains("berth.dev/*") {
+    if handlers.iter().any(|handler| !handler.hears()) {
         let fix = "add pod_annotations = [\"berth.dev/*\", \"*.berth.dev/*\"] to the handler";
         return Check::failure(name, "pods' annotations do not reach Berth", fix);
+    }
+    if let Some(wide) = handlers.iter().find_map(Handler::lets_pods_allocate) {
+        let problem = format!(
+            "pod_annotations has {wide:?}, so a pod's author can write cdi.k8s.io/* and take any GPU"
+        );
+        let fix = "let pod_annotations be [\"berth.dev/*\", \"*.berth.dev/*\"] alone";
+        return Check::failure(name, problem, fix);
     }
     Check::well(name, "known to containerd, with its annotations")
 }

@@ -64,13 +64,19 @@ fn lines(grant: &GrantView) -> Vec<String> {
     }
     lines.push(format!("Driver     {}", grant.driver_capabilities));
     if grant.unconfined {
-        lines.push("Confined   no: the container is privileged and sees every device".into());
+        lines.push(
+            "Confined   no: it is privileged, or its device rules open more GPUs than it was given"
+                .into(),
+        );
     }
     for (nth, member) in grant.members.iter().enumerate() {
         let name = if member.name.is_empty() { "" } else { &format!("{} ", member.name) };
         let pid = member.pid.map_or_else(|| "not yet created".into(), |pid| format!("pid {pid}"));
         let head = if nth == 0 { "Used by" } else { "" };
         lines.push(format!("{head:<9}  {name}{} ({pid})", member.container));
+    }
+    for (nth, note) in grant.notes.iter().enumerate() {
+        lines.push(format!("{:<9}  {note}", if nth == 0 { "Mind" } else { "" }));
     }
     for (nth, candidate) in grant.candidates.iter().enumerate() {
         let reason = match candidate.reason.as_str() {

@@ -8,6 +8,7 @@ mod cli;
 mod config;
 mod doctor;
 mod explain;
+mod handler;
 mod ledger;
 mod observe;
 mod ps;

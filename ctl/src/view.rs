@@ -32,6 +32,8 @@ pub struct GrantView {
     pub driver_capabilities: String,
     /// Whether the container is privileged, so that nothing confines it to its GPUs.
     pub unconfined: bool,
+    /// What its containers run without, in words.
+    pub notes: Vec<String>,
     /// Containers that use the grant.
     pub members: Vec<MemberView>,
     /// When it was granted, in seconds since 1970.
@@ -100,6 +102,7 @@ pub fn grant(grant: &Grant) -> GrantView {
         closeness: grant.closeness.clone(),
         driver_capabilities: grant.capabilities.to_string(),
         unconfined: grant.unconfined,
+        notes: grant.notes.clone(),
         members: grant
             .members
             .iter()
@@ -196,6 +199,7 @@ mod tests {
             closeness: String::new(),
             driver_capabilities: String::new(),
             unconfined: false,
+            notes: Vec::new(),
             members: vec![MemberView { container: String::new(), name: String::new(), pid: None }],
             created: 0,
             candidates: vec![CandidateView { uuid, verdict: "chosen", reason: String::new() }],
@@ -208,6 +212,6 @@ mod tests {
             assert!(guide.contains(&format!("`{field}`")), "{field} is not in docs/berth.md");
             seen += 1;
         }
-        assert_eq!(seen, 14 + 6 + 3 + 3, "all fields were looked at");
+        assert_eq!(seen, 15 + 6 + 3 + 3, "all fields were looked at");
     }
 }

@@ -131,6 +131,27 @@ impl SpecView {
         })
     }
 
+    /// Whether the container gets user ids of its own.
+    pub fn has_user_namespace(&self) -> bool {
+        self.linux.as_ref().is_some_and(|linux| linux.namespaces.iter().any(|ns| ns.kind == "user"))
+    }
+
+    /// Rules in force by which character devices of this major can be opened: of one of these minors, or of any. Rules for every major are
+    /// [`SpecView::is_privileged`]'s.
+    pub fn rules_opening(
+        &self,
+        major: i64,
+        minors: std::ops::RangeInclusive<i64>,
+    ) -> impl Iterator<Item = &DeviceRule> {
+        let rules = self.linux.as_ref().map_or(&[][..], |linux| &linux.resources.devices);
+        rules.iter().enumerate().filter_map(move |(at, rule)| {
+            let opens = rule.allow && rule.lets_open() && rule.is_for_char(major, &minors);
+            let is_kept =
+                || !rules[at + 1..].iter().any(|later| !later.allow && later.takes_back(rule));
+            (opens && is_kept()).then_some(rule)
+        })
+    }
+
     /// `linux.cgroupsPath`, empty when absent.
     pub fn cgroups_path(&self) -> &str {
         self.linux.as_ref().map_or("", |linux| &linux.cgroups_path)

@@ -112,12 +112,14 @@ impl Prepared {
         self.bundle.join("rootfs")
     }
 
-    /// Makes its root filesystem read-only.
+    /// Makes its root filesystem read-only. It has a loader cache, which cannot be replaced then.
     ///
     /// # Errors
     /// When it cannot be mounted.
     pub fn make_read_only(&self) -> Result<()> {
         let (root, none) = (self.rootfs(), None::<&str>);
+        fs::create_dir_all(root.join("etc"))?;
+        fs::write(root.join("etc/ld.so.cache"), "")?;
         mount(Some(&root), &root, none, MsFlags::MS_BIND, none)?;
         let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
         Ok(mount(none, &root, none, flags, none)?)

@@ -23,7 +23,7 @@ pub fn has_fields(value: &Value, fields: &[&str]) -> Result<()> {
 }
 
 /// Fields of a grant, documented in docs/berth.md.
-const GRANT: [&str; 14] = [
+const GRANT: [&str; 15] = [
     "grant",
     "owner",
     "containerd_namespace",
@@ -35,6 +35,7 @@ const GRANT: [&str; 14] = [
     "closeness",
     "driver_capabilities",
     "unconfined",
+    "notes",
     "members",
     "created",
     "candidates",

@@ -49,9 +49,10 @@ fn reboot() -> Result<()> {
     // The process of the last boot still lives here, and its number means nothing there.
     rebooted.all_can_be_had()?;
     rebooted.node.release(owner("before"))?;
+    ensure!(fs::read(&old)? == was, "the last boot's ledger was written to");
     rebooted.node.reconcile(false)?;
     rebooted.audit()?;
-    ensure!(fs::read(&old)? == was, "the last boot's ledger was written to");
+    ensure!(!old.exists(), "what the last boot left is void and stays for nobody");
     ensure!(other.grants()?.len() == 1, "the other node holds {:?}", other.grants()?);
     ensure!(
         matches!(admit(&other, &Container::alone("more", 4))?, Err(Denied::Refused(_))),

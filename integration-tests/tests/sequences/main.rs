@@ -6,6 +6,7 @@ mod compare;
 mod crash;
 mod crowd;
 mod dice;
+mod joins;
 mod model;
 mod play;
 mod random;
@@ -26,5 +27,6 @@ fn main() -> ExitCode {
     random::trials(&mut suite);
     crowd::trials(&mut suite);
     boots::trials(&mut suite);
+    joins::trials(&mut suite);
     suite.run()
 }

@@ -108,7 +108,8 @@ impl Model {
     /// A container asks. What the dead hold is buried if it is in the way, and by its former self at any rate.
     pub fn ask(&mut self, key: &Key, asked: &Asked) -> Answer {
         if self.lives(key) {
-            return Answer::Joined(self.held[key].gpus.clone());
+            let held = self.held[key].gpus.clone();
+            return if held.is_subset(&self.gpus) { Answer::Joined(held) } else { Answer::Refused };
         }
         self.held.remove(key);
         if !self.fits(asked) {
@@ -155,12 +156,28 @@ impl Model {
         }
     }
 
-    /// A container is deleted: what it owned is free, and what it shared is one member's less.
+    /// A container is deleted: what it owned is free unless another still runs with it, and what it shared is one member's less. The last
+    /// member of a pod whose sandbox has gone before leaves nobody.
     pub fn released(&mut self, id: &str) {
-        self.held.retain(|(sandbox, _), _| sandbox != id);
+        let Self { held, alive, sandboxes, .. } = self;
+        held.retain(|(sandbox, _), claim| {
+            let was_member = claim.members.remove(id).is_some();
+            if claim.members.values().any(|stage| runs(*stage, alive)) {
+                return true;
+            }
+            let orphaned = sandboxes.get(sandbox).is_some_and(|pid| !alive.contains(pid));
+            sandbox != id && !(was_member && claim.members.is_empty() && orphaned)
+        });
+    }
+
+    /// The shim of a container has died, and containerd cleans up: whoever is dead holds nothing any more, whoever runs keeps it.
+    pub fn cleaned(&mut self, id: &str) {
         for claim in self.held.values_mut() {
-            claim.members.remove(id);
+            if claim.members.get(id).is_some_and(|stage| !runs(*stage, &self.alive)) {
+                claim.members.remove(id);
+            }
         }
+        self.bury();
     }
 
     /// A container is armed.
@@ -170,4 +187,9 @@ impl Model {
             claim.members.insert(of.id.clone(), Stage::Armed(pid));
         }
     }
+}
+
+/// Whether a container's first process lives.
+fn runs(stage: Stage, alive: &BTreeSet<u32>) -> bool {
+    matches!(stage, Stage::Armed(pid) if alive.contains(&pid))
 }

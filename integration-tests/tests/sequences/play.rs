@@ -101,7 +101,9 @@ impl<'a> Play<'a> {
 
     /// A refusal names every candidate.
     fn reasons(&self, refusal: &str, asked: &Asked) -> Result<()> {
-        if let Asked::Number(_) = asked {
+        // A claim that is joined is refused for what it holds, not for want of room.
+        let is_gone = refusal.contains("is no longer on this node");
+        if let (Asked::Number(_), false) = (asked, is_gone) {
             let missing = self.model.gpus.iter().find(|gpu| !refusal.contains(gpu.as_str()));
             ensure!(missing.is_none(), "{missing:?} is not in: {refusal}");
         }
@@ -160,6 +162,13 @@ impl<'a> Play<'a> {
     pub fn release(&mut self, id: &str) -> Result<()> {
         self.place.node.release(owner(id))?;
         self.model.released(id);
+        Ok(())
+    }
+
+    /// containerd's clean-up after a shim that was killed, whether or not the container has ended with it.
+    pub fn clean_up(&mut self, id: &str) -> Result<()> {
+        self.place.node.clean_up(owner(id))?;
+        self.model.cleaned(id);
         Ok(())
     }
 

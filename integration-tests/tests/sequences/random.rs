@@ -96,7 +96,12 @@ fn turn(play: &mut Play<'_>, dice: &mut Dice, step: usize) -> Result<()> {
             }
             Ok(())
         }
-        30..33 => told(play, "release", dice.one_of(&made), Play::release),
+        30..32 => told(play, "release", dice.one_of(&made), Play::release),
+        32 => {
+            let sandboxes = play.model.sandboxes.keys().cloned();
+            let all: Vec<String> = made.into_iter().chain(sandboxes).collect();
+            told(play, "clean up", dice.one_of(&all), Play::clean_up)
+        }
         33 => delete_pod(play, dice),
         34..36 => {
             play.told.push("reconcile".into());

@@ -32,7 +32,9 @@ pub use keep::{forget, keep, kept, sweep};
 pub use nvidia::driver::prepare_driver;
 pub use nvidia::driver::{DriverTree, Library, driver_tree, old_trees};
 pub use nvidia::inventory::inventory;
-pub use nvidia::nodes::{DeviceNode, LinkProblem, char_links, device_nodes, missing_char_links};
+pub use nvidia::nodes::{
+    DeviceNode, LinkProblem, char_links, device_nodes, missing_char_links, stand_on_the_host,
+};
 #[cfg(feature = "nvml")]
 pub use nvidia::observe::observe;
 pub use nvidia::proc_tree::proc_tree;

@@ -7,14 +7,18 @@
 //! Decides the order, and that an admission which fails anywhere leaves neither a grant nor a changed bundle. Must not mount, signal or
 //! run anything in the container.
 
+use std::fs::{Metadata, symlink_metadata};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use device::{DriverTree, Placing};
 use ledger::{Grant, InProgress};
 use oci_specs::Bundle;
-use plan::trust::{OtherAllocator, env_may_ask, may_ask, may_hold};
+use plan::trust::{
+    OtherAllocator, env_may_ask, may_ask, may_hold, may_name_devices, other_matters,
+};
 use plan::visible::Visible;
-use plan::{Capabilities, Gpu, GrantId, Inventory, Refusal, Want};
+use plan::{Capabilities, Gpu, GrantId, Inventory, Refusal, Want, Warning};
 
 use crate::ask::Ask;
 use crate::claim::{Claim, Facts, take};
@@ -47,6 +51,16 @@ pub(crate) struct Given {
     /// Whether the root is the container's own, to be written to.
     pub(crate) own_root: bool,
     pub(crate) placings: Vec<Placing>,
+    /// What the container runs without.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Given {
+    /// Something that the container runs without: for the log now, and for whoever asks the ledger later.
+    pub(crate) fn note(&mut self, warning: &Warning) {
+        tracing::warn!(container = self.container, %warning, "best effort");
+        self.notes.push(warning.to_string());
+    }
 }
 
 /// The root filesystem that the container is about to get.
@@ -169,6 +183,7 @@ impl Node {
                 layered,
                 own_root: rootfs.own,
                 placings,
+                notes: Vec::new(),
             })),
         })
     }
@@ -180,8 +195,12 @@ impl Node {
             if request.opted_out && prior.is_none() {
                 return Ok(Decision::Nothing);
             }
-            let other = OtherAllocator(device::kubelet::owner_of_gpus(&self.kubelet)?);
-            may_ask(request, &ask.asker, &self.policy, &other, prior.is_some())?;
+            let asker = ask.asking();
+            let other = match prior.is_none() && other_matters(request, &asker, &self.policy) {
+                true => device::kubelet::owner_of_gpus(&self.kubelet)?,
+                false => None,
+            };
+            may_ask(request, &asker, &self.policy, &OtherAllocator(other), prior.is_some())?;
         }
         if let Some(prior) = prior {
             if let Some(request) = &ask.request {
@@ -195,17 +214,22 @@ impl Node {
         }
         match ask.evidence.visible.as_deref() {
             Some(value) if env_may_ask(&ask.asker, &self.policy) => {
-                let wanted = Visible::parse(value).asks(value, inventory, &self.policy)?;
+                const VARIABLE: &str = "NVIDIA_VISIBLE_DEVICES";
+                let visible = Visible::parse(value);
+                let wanted = visible.asks(value, inventory, &self.policy)?;
                 let Some(want) = wanted else { return Ok(Decision::Nothing) };
-                may_hold("NVIDIA_VISIBLE_DEVICES", &ask.asker, &self.policy)?;
+                if visible != Visible::All {
+                    may_name_devices(VARIABLE, &ask.asker, &self.policy)?;
+                }
+                may_hold(VARIABLE, &ask.asking(), &self.policy)?;
                 Ok(Decision::FromEnv(want))
             }
             _ => Ok(Decision::Nothing),
         }
     }
 
-    /// Carries a grant out as far as that can be done before the container is there. What later steps need comes back: the environment, and
-    /// what is put in place when the container is armed.
+    /// Carries a grant out as far as that can be done before the container is there. What later steps need comes back: the
+    /// environment, and what is put in place when the container is armed.
     fn apply(
         &self,
         work: Work<'_>,
@@ -215,6 +239,14 @@ impl Node {
         let Work { ask, inventory, tree, layered, prior_edits } = work;
         let gpus = gpus_of(grant, inventory);
         let nodes = device::device_nodes(&self.host, &gpus)?;
+        if ask.has_user_namespace {
+            device::stand_on_the_host(&self.host, &nodes).map_err(|(path, why)| {
+                let why =
+                    format!("{why}, and a container with a user namespace gets the host's own");
+                Refusal::DeviceNode { path, why }
+            })?;
+        }
+        // Of the node, not of the container: `berth doctor` tells of them as long as they are missing.
         for problem in device::char_links(&self.host, &nodes) {
             tracing::warn!(container = ask.container, %problem, "a link in /dev/char could not be made");
         }
@@ -271,14 +303,16 @@ pub(crate) fn process_id(pid: u32) -> Result<ledger::ProcessId, Fault> {
     Ok(ledger::ProcessId { pid, start_time })
 }
 
-/// Whether the tree can be laid below these layers: a directory of ours over a symlink or a file of the image's would hide it.
+/// Whether the tree can be laid over these layers (uppermost first): a directory of ours over a symlink or a file of the image's would hide
+/// it, and over a directory of another owner or mode would take that from the container, since an overlay shows those of the uppermost.
 fn fits(tree: &DriverTree, layers: &[PathBuf]) -> bool {
-    if layers.is_empty() {
-        return false;
-    }
-    tree.directories().iter().all(|directory| {
-        layers.iter().all(|layer| {
-            std::fs::symlink_metadata(layer.join(directory)).map_or(true, |meta| meta.is_dir())
-        })
-    })
+    let is_like_ours = |meta: &Metadata| {
+        meta.uid() == 0 && meta.gid() == 0 && meta.mode() & 0o7777 == DriverTree::DIRECTORY_MODE
+    };
+    let fits = |directory: &PathBuf| {
+        let found = layers.iter().filter_map(|layer| symlink_metadata(layer.join(directory)).ok());
+        let mut found = found.peekable();
+        found.peek().is_none_or(is_like_ours) && found.all(|meta| meta.is_dir())
+    };
+    !layers.is_empty() && tree.directories().iter().all(fits)
 }

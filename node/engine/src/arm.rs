@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use ledger::State;
+use plan::Warning;
 
 use crate::admit::{Admission, process_id};
 use crate::claim::LOCK;
@@ -24,8 +25,9 @@ impl Node {
     ) -> Result<(), Fault> {
         let Some(given) = admission.given_mut() else { return Ok(()) };
         point("arm.start");
-        for warning in device::arm::place(init, &given.placings)? {
-            tracing::warn!(container = given.container, %warning, "not placed in the container");
+        for problem in device::arm::place(init, &given.placings)? {
+            let what = "what is placed before its start".to_owned();
+            given.note(&Warning::Without { what, why: problem.to_string() });
         }
         point("arm.placed");
         self.forget(&given.grant, &given.container);
@@ -47,6 +49,12 @@ impl Node {
             grant.members[member].init = Some(init);
             grant.members[member].cgroup = cgroup;
             grant.state = State::Applied;
+            // Of several containers that lack the same, one is told of.
+            for note in given.notes.drain(..) {
+                if !grant.notes.contains(&note) {
+                    grant.notes.push(note);
+                }
+            }
         })?;
         point("arm.applied");
         given.progress = None;

@@ -36,6 +36,10 @@ pub struct Ask {
     /// Sandbox id; the container's own outside pods.
     pub(crate) sandbox: String,
     pub(crate) asker: Asker,
+    /// A device rule that opens GPUs nobody gave, in words. Once something is asked for, it is as good as privilege.
+    pub(crate) wide: Option<String>,
+    /// Whether it has user ids of its own: the OCI runtime then binds the host's device nodes instead of making them.
+    pub(crate) has_user_namespace: bool,
     pub(crate) request: Option<Request>,
     pub(crate) evidence: Evidence,
     pub(crate) env: Vec<String>,
@@ -82,6 +86,7 @@ impl Ask {
             return Ok(None);
         }
         let sandbox = pod.is_some().then(|| text(SANDBOX_ID)).filter(|id| !id.is_empty());
+        let wide = opened_unseen(spec, &evidence.nodes);
         Ok(Some(Self {
             namespace: owner.namespace.to_owned(),
             container: owner.container.to_owned(),
@@ -91,10 +96,22 @@ impl Ask {
                 containerd_namespace: owner.namespace.to_owned(),
                 privileged: spec.is_privileged(),
             },
+            wide,
+            has_user_namespace: spec.has_user_namespace(),
             request,
             evidence,
             env: spec.process.as_ref().map(|process| process.env.clone()).unwrap_or_default(),
         }))
+    }
+
+    /// What lets it reach GPUs past its grant, in words; `None` where its device rules confine it.
+    pub(crate) fn unconfined(&self) -> Option<&String> {
+        self.asker.privileged.as_ref().or(self.wide.as_ref())
+    }
+
+    /// Who asks for GPUs, as trust is to see it.
+    pub(crate) fn asking(&self) -> Asker {
+        Asker { privileged: self.unconfined().cloned(), ..self.asker.clone() }
     }
 
     /// The container's name in its pod.
@@ -156,17 +173,26 @@ fn is_nvidia(node: &Device) -> bool {
     minor_of(node).is_some()
 }
 
-/// The minor of a GPU's node: `/dev/nvidia<N>`, or 195:N under any other name (minors up to 247 are GPUs; above are control nodes).
+/// Major and minors of GPUs; minors above are control nodes (`nvidia-modprobe`, and the driver's `nv-linux.h`).
+const MAJOR: i64 = 195;
+const MINORS: std::ops::RangeInclusive<i64> = 0..=247;
+
+/// The minor of a GPU's node: what its number says, whatever it is called, since that is what opens; else `/dev/nvidia<N>`.
 pub(crate) fn minor_of(node: &Device) -> Option<u32> {
-    const MAJOR: i64 = 195;
-    const GPUS: std::ops::RangeInclusive<i64> = 0..=247;
-    let digits = node.path.strip_prefix("/dev/nvidia");
-    let plain = digits.filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let by_number = || {
-        let is_gpu = node.kind == "c" && node.major == MAJOR && GPUS.contains(&node.minor);
-        is_gpu.then(|| u32::try_from(node.minor).ok()).flatten()
-    };
-    plain.and_then(|text| text.parse().ok()).or_else(by_number)
+    if node.kind == "c" && node.major == MAJOR && MINORS.contains(&node.minor) {
+        return u32::try_from(node.minor).ok();
+    }
+    let digits = node.path.strip_prefix("/dev/nvidia")?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+}
+
+/// The device rule, in words, that opens a GPU for which there is no node: more than whoever gave nodes has given.
+fn opened_unseen(spec: &SpecView, nodes: &[Device]) -> Option<String> {
+    let has_node = |minor: i64| nodes.iter().any(|node| node.major == MAJOR && node.minor == minor);
+    spec.rules_opening(MAJOR, MINORS).find(|rule| !rule.minor.is_some_and(has_node)).map(|rule| {
+        let plural = if rule.minor.is_some() { "a GPU" } else { "every GPU" };
+        format!("its device rule {rule} opens {plural}")
+    })
 }
 
 fn is_driver_library(destination: &str) -> bool {

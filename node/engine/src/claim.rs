@@ -7,6 +7,7 @@ use std::io::Read;
 use std::time::{Duration, Instant, SystemTime};
 
 use ledger::{GivenGpu, Grant, InProgress, Ledger, Locked, Member, Origin, State};
+use plan::requirement::Requirements;
 use plan::{Capabilities, GpuUuid, GrantId, Inventory, Placement, Refusal, Request, Scope, Want};
 
 use crate::ask::Ask;
@@ -52,10 +53,14 @@ pub(crate) fn take(
     claim: &Claim<'_>,
     facts: Facts<'_>,
 ) -> Result<Taken, Denied> {
+    let required = Requirements::parse(&facts.ask.env)?;
     let patience = Instant::now() + node.release_wait;
     loop {
         let mut locked = ledger.lock(LOCK)?;
-        match attempt(node, ledger, &mut locked, claim, facts) {
+        match attempt(node, ledger, &mut locked, claim, facts, &required) {
+            Err(Denied::Refused(refusal)) if !refusal.is_for_want_of_room() => {
+                return Err(refusal.into());
+            }
             Err(Denied::Refused(refusal)) => {
                 // What the dead still hold is not held: look before saying no. Under the same lock, so that what another finds first
                 // is not missed.
@@ -80,6 +85,7 @@ fn attempt(
     locked: &mut Locked<'_>,
     claim: &Claim<'_>,
     facts: Facts<'_>,
+    required: &Requirements<'_>,
 ) -> Result<Taken, Denied> {
     point("admit.locked");
     let owner = owner(claim, facts.ask);
@@ -89,6 +95,7 @@ fn attempt(
     if let Some(held) = held {
         if node.lives(ledger, &locked.grants()[held])? {
             agree(&locked.grants()[held], claim)?;
+            still_good(&locked.grants()[held], facts, required)?;
             let grant = locked.change(|grants| {
                 join(&mut grants[held], facts);
                 grants[held].clone()
@@ -100,11 +107,11 @@ fn attempt(
         dead = Some(held);
     }
     let placement = match dead {
-        None => place(node, locked.grants(), claim, facts)?,
+        None => place(node, locked.grants(), claim, facts, required)?,
         Some(dead) => {
             let mut grants = locked.grants().to_vec();
             grants.remove(dead);
-            place(node, &grants, claim, facts)?
+            place(node, &grants, claim, facts, required)?
         }
     };
     point("admit.decided");
@@ -132,8 +139,18 @@ fn owner(claim: &Claim<'_>, ask: &Ask) -> ledger::Owner {
 }
 
 /// An external allocation must be what it was: kubelet does not change one under a running pod.
+///
+/// Nor does a claim of Berth's change under its containers: one that comes with another request is told, not given something else.
 fn agree(held: &Grant, claim: &Claim<'_>) -> Result<(), Refusal> {
-    let Claim::External { by, gpus, .. } = claim else { return Ok(()) };
+    let (by, gpus) = match claim {
+        Claim::External { by, gpus, .. } => (by, gpus),
+        Claim::Ours { request: None, .. } => return Ok(()),
+        Claim::Ours { request: Some(request), .. } => {
+            let given: Vec<GpuUuid> = held.gpus.iter().map(|gpu| gpu.uuid.clone()).collect();
+            let by = format!("the grant {} that {} holds", held.id, held.label);
+            return request.agrees_with(&given, &by);
+        }
+    };
     if gpus.len() == held.gpus.len() && gpus.iter().all(|gpu| held.holds(gpu)) {
         return Ok(());
     }
@@ -145,6 +162,18 @@ fn agree(held: &Grant, claim: &Claim<'_>) -> Result<(), Refusal> {
     })
 }
 
+/// A claim outlives its containers: what it holds must still be there, and must do for this container's image, too.
+fn still_good(held: &Grant, facts: Facts<'_>, required: &Requirements<'_>) -> Result<(), Refusal> {
+    let gone = |given: &GivenGpu| Refusal::Gone {
+        gpu: given.uuid.to_string(),
+        grant: held.id.to_string(),
+        holder: held.label.clone(),
+    };
+    let here = |given: &GivenGpu| facts.inventory.gpu(&given.uuid).ok_or_else(|| gone(given));
+    let gpus = held.gpus.iter().map(here).collect::<Result<Vec<_>, _>>()?;
+    facts.inventory.driver.as_ref().map_or(Ok(()), |driver| required.check(driver, &gpus))
+}
+
 fn join(held: &mut Grant, facts: Facts<'_>) {
     let ask = facts.ask;
     held.members.retain(|member| member.container != ask.container);
@@ -152,7 +181,7 @@ fn join(held: &mut Grant, facts: Facts<'_>) {
     if held.sandbox_init.is_none() {
         held.sandbox_init = facts.sandbox_init;
     }
-    held.unconfined |= ask.asker.privileged.is_some();
+    held.unconfined |= ask.unconfined().is_some();
 }
 
 fn member(ask: &Ask) -> Member {
@@ -169,6 +198,7 @@ fn place(
     grants: &[Grant],
     claim: &Claim<'_>,
     facts: Facts<'_>,
+    required: &Requirements<'_>,
 ) -> Result<Placement, Denied> {
     let (ask, inventory) = (facts.ask, facts.inventory);
     let placement = match claim {
@@ -186,7 +216,7 @@ fn place(
     let given: Vec<&plan::Gpu> =
         placement.gpus.iter().filter_map(|uuid| inventory.gpu(uuid)).collect();
     if let Some(driver) = &inventory.driver {
-        plan::requirement::check(&ask.env, driver, &given)?;
+        required.check(driver, &given)?;
     }
     Ok(placement)
 }
@@ -248,11 +278,12 @@ fn grant(
         requested: request.map(|request| request.written.clone()).unwrap_or_default(),
         gpus: given.collect(),
         capabilities: facts.capabilities.clone(),
-        unconfined: ask.asker.privileged.is_some(),
+        unconfined: ask.unconfined().is_some(),
         candidates: placement.candidates.into(),
         closeness: placement.closeness,
         sandbox_init: facts.sandbox_init,
         members: vec![member(ask)],
+        notes: Vec::new(),
         created: created.map_or(0, |since| since.as_secs()),
     })
 }

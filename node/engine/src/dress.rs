@@ -7,7 +7,7 @@ use std::path::Path;
 use device::loader_cache::{self, Libc};
 use device::rootfs::{Kind, Root};
 use device::{DriverTree, Placing};
-use plan::{Capability, GrantId};
+use plan::{Capability, GrantId, Warning};
 
 use crate::admit::{Admission, Given};
 use crate::crash::point;
@@ -31,11 +31,7 @@ impl Node {
         takes_nodes(&root).map_err(fault)?;
         let Some(tree) = given.tree.clone() else { return Ok(()) };
         if loader_cache::libc_of(&root) == Libc::Musl {
-            tracing::warn!(
-                container = given.container,
-                "the image uses musl: NVIDIA's libraries need glibc and will not load in it; \
-                 the devices are there all the same"
-            );
+            given.note(&Warning::Musl { loader: loader_cache::MUSL_LOADER.to_owned() });
             return Ok(());
         }
         if given.layered && !shows(&root, &tree) {
@@ -69,16 +65,22 @@ impl Node {
         let merged = loader_cache::merged(root, &libraries, &tree.lib_dir, &compat)
             .map_err(|error| error.to_string())?;
         let Some(bytes) = merged else { return Ok(()) };
-        // A root that was there before the container stays after it: what it has is covered, not changed. Where it has no cache, there is
-        // nothing to cover.
+        // A plain folder that was there before the container stays after it: what it has is covered, not changed. Where it has no cache,
+        // there is nothing to cover. An overlay that another mounted (Docker) has a layer of the container's own above the image: there
+        // the file is written, since ldconfig in the container could not replace one that is a mount.
         let has_one = matches!(root.kind(loader_cache::PATH), Ok(Kind::File));
-        if has_one && !given.own_root {
+        if has_one && !given.own_root && !root.is_overlay() {
             return self.cover(given, &bytes);
         }
         let made = root.make_dirs("/etc", 0o755);
         match made.and_then(|()| root.replace(loader_cache::PATH, &bytes, 0o644)) {
             Ok(()) => Ok(()),
-            Err(error) if error.is_read_only() => self.cover(given, &bytes),
+            Err(error) if error.is_read_only() && has_one => self.cover(given, &bytes),
+            Err(error) if error.is_read_only() => {
+                let (cache, libraries) = (loader_cache::PATH.to_owned(), tree.lib_dir.clone());
+                given.note(&Warning::NoLoaderCache { cache, libraries });
+                Ok(())
+            }
             Err(error) => Err(error.to_string()),
         }
     }

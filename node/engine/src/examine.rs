@@ -95,11 +95,17 @@ impl Node {
         let ours = inventory.gpus.iter().filter(allowed).count();
         let words = format!("{} GPUs, {ours} of them Berth's to give", inventory.gpus.len());
         let fix = "see node.gpus in `berth config show`";
+        let problems = device::problems(&self.host);
         match (inventory.gpus.len(), ours) {
             (0, _) => {
                 Check::failure("gpus", "the driver shows no GPU", "run `nvidia-smi`; see dmesg")
             }
             (_, 0) => Check::failure("gpus", format!("{words}: node.gpus names none of them"), fix),
+            _ if !problems.is_empty() => Check::warning(
+                "gpus",
+                format!("{words}; {}", problems.join("; ")),
+                "see dmesg for Xid messages; a lost GPU comes back by a reset (nvidia-smi -r) or a reboot",
+            ),
             _ if mig > 0 => Check::warning(
                 "gpus",
                 format!("{words}; {mig} in MIG mode, which are not given as a whole"),
@@ -161,8 +167,17 @@ impl Node {
                 )
             }
             Ok(tree) => {
-                let words =
+                let mut words =
                     format!("{} libraries, ready in {}", tree.libraries.len(), tree.path.display());
+                // They are links, or copies of some hundred MB, and may still be somebody's.
+                let old = device::old_trees(&self.host, Some(driver)).unwrap_or_default();
+                if let Some(first) = old.first() {
+                    words.push_str(&format!(
+                        "; {} of other driver versions can be deleted once no container has them ({} …)",
+                        old.len(),
+                        first.display()
+                    ));
+                }
                 Check::well("driver files", words)
             }
         }

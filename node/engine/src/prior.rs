@@ -25,13 +25,33 @@ pub(crate) struct Prior {
 
 /// Finds the allocation that counts, if there is one.
 pub(crate) fn find(node: &Node, ask: &Ask, inventory: &Inventory) -> Result<Option<Prior>, Denied> {
-    if let Some(prior) = injected(ask, inventory)? {
-        return Ok(Some(prior));
+    let mut prior = injected(ask, inventory)?;
+    if prior.is_none() {
+        prior = annotated(node, ask, inventory)?;
     }
-    if let Some(prior) = annotated(node, ask, inventory)? {
-        return Ok(Some(prior));
+    if prior.is_none() {
+        prior = plugged(node, ask, inventory)?;
     }
-    plugged(node, ask, inventory)
+    if let Some(prior) = &prior {
+        whole(prior, inventory)?;
+    }
+    Ok(prior)
+}
+
+/// Whoever gave a GPU that is in MIG mode gave one of its instances, which this version cannot complete.
+fn whole(prior: &Prior, inventory: &Inventory) -> Result<(), Refusal> {
+    let gpus = || prior.gpus.iter().filter_map(|uuid| inventory.gpu(uuid));
+    let split = gpus().find(|gpu| gpu.mig);
+    split.map_or(Ok(()), |gpu| Err(instance(prior.by, gpu.uuid.as_str())))
+}
+
+fn instance(by: &str, device: &str) -> Refusal {
+    Refusal::PriorNotInThisVersion {
+        by: by.to_owned(),
+        device: device.to_owned(),
+        what: "a MIG instance".to_owned(),
+        hint: "run it without this runtime class, or ask for a whole GPU".to_owned(),
+    }
 }
 
 /// Whether anything that `ask` shows can lead to a grant, as far as that can be told without a look at the GPUs. Many images set
@@ -54,13 +74,13 @@ pub(crate) fn can_matter(node: &Node, ask: &Ask) -> Result<bool, Denied> {
     }
 }
 
-/// The GPUs that the kubelet says a device plugin gave this very container.
-fn recorded(node: &Node, pod: &Pod) -> Result<Vec<GpuUuid>, Denied> {
+/// What the kubelet says a device plugin gave this very container, by the names of the device plugin.
+fn recorded(node: &Node, pod: &Pod) -> Result<Vec<String>, Denied> {
     let all = device::kubelet::allocations(&node.kubelet)?.into_iter();
     let own = all.filter(|one| one.pod_uid == pod.uid && one.container == pod.container);
     // Replicas of a time-sliced GPU are named `<uuid>::<n>`.
-    let uuid = |name: String| name.split("::").next().and_then(|uuid| uuid.parse().ok());
-    Ok(own.flat_map(|one| one.devices).filter_map(uuid).collect())
+    let device = |name: String| name.split("::").next().unwrap_or_default().to_owned();
+    Ok(own.flat_map(|one| one.devices).map(device).collect())
 }
 
 /// GPU nodes in the spec. A privileged container that asks for nothing has all of the host's, and is none of our business.
@@ -101,7 +121,7 @@ fn annotated(node: &Node, ask: &Ask, inventory: &Inventory) -> Result<Option<Pri
     let edits = without_hooks(edits, node, &shown)?;
     let mut gpus = Vec::new();
     for device in &edits.devices {
-        let minor = device.path.strip_prefix("/dev/nvidia").and_then(|n| n.parse::<u32>().ok());
+        let minor = minor_of(device);
         let gpu = inventory.gpus.iter().find(|gpu| Some(gpu.minor) == minor);
         gpus.extend(gpu.map(|gpu| gpu.uuid.clone()).filter(|uuid| !gpus.contains(uuid)));
     }
@@ -145,8 +165,12 @@ fn plugged(node: &Node, ask: &Ask, inventory: &Inventory) -> Result<Option<Prior
         let gpus = resolved.map_err(|_| unknown())?;
         return Ok(Some(Prior { by, gpus, edits: None }));
     };
-    let wanted = resolved.unwrap_or_default();
     let recorded = recorded(node, pod)?;
+    if let Some(mig) = named.mig().find(|mig| recorded.iter().any(|name| name == mig)) {
+        return Err(instance(by, mig).into());
+    }
+    let wanted = resolved.unwrap_or_default();
+    let recorded: Vec<GpuUuid> = recorded.iter().filter_map(|name| name.parse().ok()).collect();
     let same = |a: &[GpuUuid], b: &[GpuUuid]| {
         !a.is_empty() && a.iter().all(|one| b.contains(one)) && b.iter().all(|one| a.contains(one))
     };

@@ -49,6 +49,7 @@ impl Node {
             // Marks of admissions that died before they wrote anything.
             ledger.sweep()?;
             self.forget_the_dead(&ledger)?;
+            ledger.sweep_boots()?;
         }
         report.findings = crate::audit::findings(self, &report.kept)?;
         Ok(report)
@@ -81,9 +82,13 @@ impl Node {
             // Whoever gives it back holds its mark; without one, that process is dead and the rest is to be done here.
             return Ok(in_progress);
         }
-        ledger::liveness::owner_lives(grant, in_progress).map_err(|source| {
-            let pid = grant.sandbox_init.map_or(0, |process| process.pid);
-            Fault::Process { pid, source }
-        })
+        // What cannot be told is not given to anybody else, and keeps nobody else waiting.
+        Ok(ledger::liveness::owner_lives(grant, in_progress).unwrap_or_else(|error| {
+            tracing::warn!(
+                grant = grant.id.as_str(), owner = grant.label, %error,
+                "it cannot be told whether this grant's containers live; it is kept"
+            );
+            true
+        }))
     }
 }

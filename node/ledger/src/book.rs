@@ -149,8 +149,21 @@ impl Ledger {
         Ok(verify::findings(&grants, &unmarked))
     }
 
-    /// Folders of other boots, unread. What they say is void; they may be removed.
-    pub fn void_boots(&self) -> Vec<PathBuf> {
+    /// Removes the folders of other boots, unread: what they say is void. On a node whose `/run` is a disk they would pile up.
+    ///
+    /// # Errors
+    /// When one cannot be removed.
+    pub fn sweep_boots(&self) -> Result<usize, LedgerError> {
+        let void = self.void_boots();
+        for folder in &void {
+            fs::remove_dir_all(folder)
+                .map_err(|source| LedgerError::failed("remove", folder, source))?;
+        }
+        Ok(void.len())
+    }
+
+    /// Folders of other boots.
+    fn void_boots(&self) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(&self.run) else { return Vec::new() };
         let mut found: Vec<PathBuf> = entries
             .flatten()

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use nix::libc::{ENODEV, ESRCH};
 
-use crate::record::{Grant, ProcessId};
+use crate::record::{Grant, Member, ProcessId};
 
 /// What is read of `/proc/<pid>/stat`, see proc(5).
 #[derive(Debug, PartialEq, Eq)]
@@ -55,18 +55,30 @@ pub fn owner_lives(grant: &Grant, in_progress: bool) -> io::Result<bool> {
     if in_progress {
         return Ok(true);
     }
-    let inits = grant.members.iter().filter_map(|member| member.init.as_ref());
-    for process in grant.sandbox_init.iter().chain(inits) {
-        if is_alive(process)? {
-            return Ok(true);
-        }
+    if let Some(process) = &grant.sandbox_init
+        && is_alive(process)?
+    {
+        return Ok(true);
     }
-    for cgroup in grant.members.iter().filter_map(|member| member.cgroup.as_ref()) {
-        if is_populated(cgroup)? {
+    for member in &grant.members {
+        if member_lives(member)? {
             return Ok(true);
         }
     }
     Ok(false)
+}
+
+/// Whether a container runs: its first process does, or anything in its cgroup.
+///
+/// # Errors
+/// As [`owner_lives`].
+pub fn member_lives(member: &Member) -> io::Result<bool> {
+    if let Some(init) = &member.init
+        && is_alive(init)?
+    {
+        return Ok(true);
+    }
+    member.cgroup.as_ref().map_or(Ok(false), |cgroup| is_populated(cgroup))
 }
 
 fn status(pid: u32) -> io::Result<Option<Status>> {

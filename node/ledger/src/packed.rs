@@ -49,6 +49,8 @@ struct Record<'a> {
     closeness: Cow<'a, str>,
     sandbox_init: Option<ProcessId>,
     members: Cow<'a, [Member]>,
+    #[serde(default, skip_serializing_if = "<[String]>::is_empty")]
+    notes: Cow<'a, [String]>,
     created: u64,
 }
 
@@ -73,6 +75,7 @@ impl<'a> Document<'a> {
                 closeness: Cow::Borrowed(&grant.closeness),
                 sandbox_init: grant.sandbox_init,
                 members: Cow::Borrowed(&grant.members),
+                notes: Cow::Borrowed(&grant.notes),
                 created: grant.created,
             });
         }
@@ -102,6 +105,7 @@ impl<'a> Document<'a> {
                 closeness: record.closeness.into_owned(),
                 sandbox_init: record.sandbox_init,
                 members: record.members.into_owned(),
+                notes: record.notes.into_owned(),
                 created: record.created,
             })
         };

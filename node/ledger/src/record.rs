@@ -2,6 +2,7 @@
 //!
 //! Decides their fields and how those are written; a field that is not known here is an error when read. Must not touch files.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -123,6 +124,8 @@ pub struct Grant {
     pub sandbox_init: Option<ProcessId>,
     /// The containers that use it.
     pub members: Vec<Member>,
+    /// What its containers run without, in words.
+    pub notes: Vec<String>,
     /// When it was decided, in seconds of Unix time.
     pub created: u64,
 }
@@ -160,16 +163,16 @@ pub fn joined_by<'a>(
 }
 
 /// Who holds which GPU, whatever the state.
-pub fn occupancy(grants: &[Grant]) -> Occupancy {
+pub fn occupancy(grants: &[Grant]) -> Occupancy<'_> {
     let mut occupancy = Occupancy::default();
     for grant in grants {
         for gpu in grant.gpus.iter() {
-            occupancy.holders.entry(gpu.uuid.clone()).or_default().push(Holder {
-                grant: grant.id.clone(),
-                label: grant.label.clone(),
+            let holder = Holder {
+                label: Cow::Borrowed(&grant.label),
                 external: matches!(grant.origin, Origin::External { .. }),
                 releasing: grant.state == State::Releasing,
-            });
+            };
+            occupancy.add(&gpu.uuid, holder);
         }
     }
     occupancy

@@ -39,6 +39,7 @@ fn grant(number: u64) -> Grant {
         closeness: String::new(),
         sandbox_init: None,
         members: Vec::new(),
+        notes: Vec::new(),
         created: 0,
     }
 }

@@ -199,6 +199,18 @@ pub enum Refusal {
         /// Whether that is being given back, so that waiting helps.
         releasing: bool,
     },
+    /// A claim that is joined holds a GPU that has left the node.
+    #[error(
+        "berth: {gpu}, which {holder} holds by grant {grant}, is no longer on this node: it fell off the bus or was taken out; see dmesg and berth doctor, and start the pod anew"
+    )]
+    Gone {
+        /// The GPU's UUID.
+        gpu: String,
+        /// The grant.
+        grant: String,
+        /// Whose it is.
+        holder: String,
+    },
     /// Another allocator gave what this version cannot complete.
     #[error("berth: {by} gave this container {}: {what} is not in this version; {hint}", shown(.device))]
     PriorNotInThisVersion {
@@ -268,6 +280,11 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether it could be another answer if less were held.
+    pub fn is_for_want_of_room(&self) -> bool {
+        matches!(self, Self::NoRoom { .. } | Self::PriorHeld { .. } | Self::Ceiling { .. })
+    }
+
     /// Whether something is being given back that would make room, so that waiting helps.
     pub fn is_waiting_for_release(&self) -> bool {
         matches!(

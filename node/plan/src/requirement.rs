@@ -18,43 +18,86 @@ const DISABLE: &str = "NVIDIA_DISABLE_REQUIRE";
 /// Requirements of Tegra's software, which desktop and data-centre drivers do not have: NVIDIA's toolkit passes over them, too.
 const JETPACK: &str = "NVIDIA_REQUIRE_JETPACK";
 
-/// Checks every `NVIDIA_REQUIRE_*` of `env` (`KEY=value` strings) against what was granted; `NVIDIA_DISABLE_REQUIRE=1` (or `true`) skips all.
-///
-/// # Errors
-/// [`Refusal`] naming variable, value, and what the node has instead.
-pub fn check(env: &[String], driver: &Driver, gpus: &[&Gpu]) -> Result<(), Refusal> {
+/// The most bytes that all requirements of an image may come to; the longest of CUDA's own images have some hundred.
+const LONGEST: usize = 16 << 10;
+
+/// What one image requires, read and bounded before any lock is held: the image decides how much there is of it.
+#[derive(Debug)]
+pub struct Requirements<'a> {
+    each: Vec<Requirement<'a>>,
+}
+
+#[derive(Debug)]
+struct Requirement<'a> {
+    variable: &'a str,
+    value: &'a str,
+    alternatives: Vec<Vec<Constraint<'a>>>,
+}
+
+impl<'a> Requirements<'a> {
+    /// Reads every `NVIDIA_REQUIRE_*` of `env` (`KEY=value` strings); `NVIDIA_DISABLE_REQUIRE=1` (or `true`) skips all.
+    ///
+    /// # Errors
+    /// [`Refusal::BadRequirement`] naming the variable and what of it is not understood.
+    pub fn parse(env: &'a [String]) -> Result<Self, Refusal> {
+        let mut length = 0;
+        let mut each = Vec::new();
+        for (variable, value) in required(env) {
+            length += value.len();
+            if length > LONGEST {
+                return Err(Refusal::BadRequirement {
+                    variable: variable.to_owned(),
+                    constraint: value.chars().take(32).collect(),
+                    problem: format!("begins more than {LONGEST} bytes of requirements"),
+                });
+            }
+            each.push(Requirement { variable, value, alternatives: parse(variable, value)? });
+        }
+        Ok(Self { each })
+    }
+
+    /// Checks them against what is granted.
+    ///
+    /// # Errors
+    /// [`Refusal::Requirement`] naming variable, value, and what the node has instead.
+    pub fn check(&self, driver: &Driver, gpus: &[&Gpu]) -> Result<(), Refusal> {
+        for one in &self.each {
+            let each = gpus.iter().map(|gpu| Some(*gpu)).chain(gpus.is_empty().then_some(None));
+            for gpu in each {
+                if !met(&one.alternatives, driver, gpu) {
+                    return Err(Refusal::Requirement {
+                        variable: one.variable.to_owned(),
+                        value: one.value.to_owned(),
+                        has: has(driver, gpu),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The requirements among these variables.
+fn required(env: &[String]) -> Vec<(&str, &str)> {
     // Of a variable that is set twice the later counts, as for the container's own libc.
     let env: BTreeMap<&str, &str> = env.iter().filter_map(|entry| entry.split_once('=')).collect();
     let true_words = ["1", "t", "T", "TRUE", "true", "True"];
     if env.get(DISABLE).is_some_and(|value| true_words.contains(value)) {
-        return Ok(());
+        return Vec::new();
     }
-    let requirements =
-        env.into_iter().filter(|(name, _)| name.starts_with(PREFIX) && !name.starts_with(JETPACK));
-    for (variable, value) in requirements {
-        let alternatives = parse(variable, value)?;
-        let each = gpus.iter().map(|gpu| Some(*gpu)).chain(gpus.is_empty().then_some(None));
-        for gpu in each {
-            if !met(&alternatives, driver, gpu) {
-                return Err(Refusal::Requirement {
-                    variable: variable.to_owned(),
-                    value: value.to_owned(),
-                    has: has(driver, gpu),
-                });
-            }
-        }
-    }
-    Ok(())
+    let is_ours = |name: &str| name.starts_with(PREFIX) && !name.starts_with(JETPACK);
+    env.into_iter().filter(|(name, _)| is_ours(name)).collect()
 }
 
 /// One comparison: `driver>=535`.
+#[derive(Debug)]
 struct Constraint<'a> {
     key: Key,
     operator: Operator,
     value: &'a str,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Key {
     Cuda,
     Driver,
@@ -62,7 +105,7 @@ enum Key {
     Brand,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operator {
     Equal,
     NotEqual,

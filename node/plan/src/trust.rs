@@ -55,8 +55,9 @@ pub fn may_ask(
     let key = request.asking().0;
     annotations_count(key, asker, policy)?;
     let allocates = request.want.is_some() && !prior;
-    let auto = policy.annotation_requests == AnnotationRequests::Auto;
-    if let (true, true, Some(_), Some(allocator)) = (auto, allocates, &asker.pod, &other.0) {
+    if let (true, true, Some(allocator)) =
+        (allocates, other_matters(request, asker, policy), &other.0)
+    {
         return Err(Refusal::OtherAllocator { key: key.to_owned(), allocator: allocator.clone() });
     }
     if allocates && matches!(request.want, Some(Want::Exactly(_))) {
@@ -81,6 +82,12 @@ pub fn may_hold(key: &str, asker: &Asker, policy: &Policy) -> Result<(), Refusal
         }
         _ => Ok(()),
     }
+}
+
+/// Whether it makes a difference to [`may_ask`] who else allocates on this node: finding that out takes reading the kubelet's files.
+pub fn other_matters(request: &Request, asker: &Asker, policy: &Policy) -> bool {
+    let auto = policy.annotation_requests == AnnotationRequests::Auto;
+    auto && asker.pod.is_some() && request.want.is_some()
 }
 
 fn annotations_count(key: &str, asker: &Asker, policy: &Policy) -> Result<(), Refusal> {
@@ -108,7 +115,11 @@ fn annotations_count(key: &str, asker: &Asker, policy: &Policy) -> Result<(), Re
     }
 }
 
-fn may_name_devices(key: &str, asker: &Asker, policy: &Policy) -> Result<(), Refusal> {
+/// Whether exact devices may be named; `key` is the annotation or the variable that does.
+///
+/// # Errors
+/// [`Refusal::NotAllowed`] naming it and the policy key.
+pub fn may_name_devices(key: &str, asker: &Asker, policy: &Policy) -> Result<(), Refusal> {
     let (may, now) = match policy.devices {
         Audience::All => (true, "all"),
         Audience::NonCri => (asker.pod.is_none(), "non-cri"),

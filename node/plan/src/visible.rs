@@ -75,6 +75,15 @@ impl Visible {
         }
     }
 
+    /// The MIG devices that are named.
+    pub fn mig(&self) -> impl Iterator<Item = &str> {
+        let devices = if let Self::List(devices) = self { &devices[..] } else { &[] };
+        devices.iter().filter_map(|device| match device {
+            Device::Mig(name) => Some(name.as_str()),
+            _ => None,
+        })
+    }
+
     /// `void` anywhere voids the list; else the first word of `all` and `none` decides, as in NVIDIA's toolkit.
     fn of_names(names: &[&str]) -> Self {
         if names.is_empty() || names.contains(&"void") {

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 #[derive(Debug, Clone)]
 struct Scene {
     inventory: Inventory,
-    occupancy: Occupancy,
+    occupancy: Occupancy<'static>,
     policy: Policy,
 }
 

@@ -5,12 +5,17 @@ mod nodes;
 use nodes::*;
 use plan::*;
 
-fn chosen(want: &Want, inventory: &Inventory, occupancy: &Occupancy) -> Vec<u32> {
+fn chosen(want: &Want, inventory: &Inventory, occupancy: &Occupancy<'_>) -> Vec<u32> {
     let placement = decide(want, inventory, occupancy, &Policy::default()).expect("there is room");
     numbers(&placement.gpus)
 }
 
-fn refusal(want: &Want, inventory: &Inventory, occupancy: &Occupancy, policy: &Policy) -> Refusal {
+fn refusal(
+    want: &Want,
+    inventory: &Inventory,
+    occupancy: &Occupancy<'_>,
+    policy: &Policy,
+) -> Refusal {
     decide(want, inventory, occupancy, policy).expect_err("there is no room")
 }
 
@@ -196,7 +201,7 @@ fn exact_devices_are_given_as_asked_or_refused_by_name() {
 
 #[test]
 fn waiting_is_said_to_help_only_where_it_does() {
-    let release = |mut taken: Occupancy, gpus: &[u32]| {
+    let release = |mut taken: Occupancy<'static>, gpus: &[u32]| {
         for gpu in gpus {
             taken.holders.get_mut(&uuid(*gpu)).expect("held")[0].releasing = true;
         }

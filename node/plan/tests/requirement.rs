@@ -25,7 +25,9 @@ fn with(version: &str, cuda: (u32, u32)) -> Driver {
 
 fn check(entries: &[&str], driver: &Driver, gpus: &[&Gpu]) -> Result<(), String> {
     let env: Vec<String> = entries.iter().map(|entry| (*entry).to_owned()).collect();
-    requirement::check(&env, driver, gpus).map_err(|refusal| refusal.to_string())
+    requirement::Requirements::parse(&env)
+        .and_then(|all| all.check(driver, gpus))
+        .map_err(|refusal| refusal.to_string())
 }
 
 fn h100(brand: &str) -> Gpu {
@@ -35,7 +37,9 @@ fn h100(brand: &str) -> Gpu {
 /// Whether an H100 with driver 550.163.01 and CUDA 12.4 meets `value`.
 fn meets(value: &str) -> Result<bool, String> {
     let entry = format!("NVIDIA_REQUIRE_CUDA={value}");
-    match requirement::check(&[entry], &driver(), &[&h100("nvidia")]) {
+    match requirement::Requirements::parse(&[entry])
+        .and_then(|all| all.check(&driver(), &[&h100("nvidia")]))
+    {
         Ok(()) => Ok(true),
         Err(Refusal::Requirement { .. }) => Ok(false),
         Err(refusal) => Err(refusal.to_string()),
@@ -219,4 +223,14 @@ proptest! {
     fn no_value_makes_it_panic(value in "[cudabrn>=!<, .0-9\u{0}é]{0,30}") {
         let _ = meets(&value);
     }
+}
+
+#[test]
+fn an_image_cannot_bring_requirements_without_end() {
+    let long = "cuda>=12 ".repeat(1000);
+    let entries = [format!("NVIDIA_REQUIRE_A={long}"), format!("NVIDIA_REQUIRE_B={long}")];
+    let entries: Vec<&str> = entries.iter().map(String::as_str).collect();
+    assert!(check(&entries[..1], &driver(), &[]).is_ok());
+    let words = check(&entries, &driver(), &[]).expect_err("too much");
+    assert!(words.contains("NVIDIA_REQUIRE_B") && words.contains("16384 bytes"), "{words}");
 }

@@ -47,6 +47,14 @@ impl DeviceRule {
         self.numbers() == [None, None]
     }
 
+    /// Whether it is about character devices of this very major, and of one of these minors or of all.
+    pub(crate) fn is_for_char(&self, major: i64, minors: &std::ops::RangeInclusive<i64>) -> bool {
+        let [own_major, own_minor] = self.numbers();
+        self.kind() == Kind::Char
+            && own_major == Some(major)
+            && own_minor.is_none_or(|minor| minors.contains(&minor))
+    }
+
     /// Whether it is about opening a device, not only about making its node.
     pub(crate) fn lets_open(&self) -> bool {
         self.access.contains(['r', 'w'])

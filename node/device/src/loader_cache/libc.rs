@@ -18,6 +18,12 @@ pub enum Libc {
     Unknown,
 }
 
+/// Where musl's loader is on this machine's images.
+pub const MUSL_LOADER: &str = match Arch::NATIVE {
+    Arch::X86_64 => "/lib/ld-musl-x86_64.so.1",
+    Arch::Aarch64 => "/lib/ld-musl-aarch64.so.1",
+};
+
 /// The C library of the image with this root. A name that cannot be looked at counts as not there.
 ///
 /// With both loaders there (musl's development package on Debian, gcompat on Alpine) the one counts that the

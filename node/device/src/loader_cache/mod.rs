@@ -22,7 +22,7 @@ use crate::rootfs::{Root, RootError};
 
 pub use compat::compat_entries;
 pub use format::{LARGEST, MOST_ENTRIES};
-pub use libc::{Libc, libc_of};
+pub use libc::{Libc, MUSL_LOADER, libc_of};
 
 use format::{Contents, Hwcap, Record};
 

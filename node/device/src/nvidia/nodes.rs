@@ -5,10 +5,10 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use nix::sys::stat::{major, minor};
+use nix::sys::stat::{Mode, SFlag, major, makedev, minor, mknod};
 use plan::Gpu;
 
 use crate::error::{DeviceError, file};
@@ -85,6 +85,37 @@ fn node(host: &Host, name: &str, major_: u32, minor_: u32) -> Result<DeviceNode,
         return Ok(node(meta.mode() & 0o777, meta.uid(), meta.gid()));
     };
     Err(DeviceError::WrongNode { path: on_host, found, major: major_, minor: minor_ })
+}
+
+/// Makes sure that these nodes stand on the host, where the OCI runtime binds them from for a container with a user namespace: nobody can make
+/// device nodes in there. Those that are missing are made, as nvidia-modprobe would, unless the host's root is a simulated one.
+///
+/// # Errors
+/// The node, and what is the matter with it.
+pub fn stand_on_the_host(host: &Host, nodes: &[DeviceNode]) -> Result<(), (String, String)> {
+    for node in nodes {
+        stand(host, node).map_err(|why| (node.path.clone(), why))?;
+    }
+    Ok(())
+}
+
+fn stand(host: &Host, node: &DeviceNode) -> Result<(), String> {
+    match fs::metadata(&node.path) {
+        // What it is, `node` has seen to.
+        Ok(_) => Ok(()),
+        Err(error) if keep::is_absent(&error) && host.root == Path::new("/") => {
+            let device = makedev(node.major.into(), node.minor.into());
+            let mode = Mode::from_bits_truncate(node.mode);
+            let made = mknod(node.path.as_str(), SFlag::S_IFCHR, mode, device);
+            // Whatever our umask is.
+            let shown = made.map_err(io::Error::from).and_then(|()| {
+                fs::set_permissions(&node.path, fs::Permissions::from_mode(node.mode))
+            });
+            shown.map_err(|error| format!("it is not there and cannot be made ({error})"))
+        }
+        Err(error) if keep::is_absent(&error) => Err("it is not there".to_owned()),
+        Err(error) => Err(format!("it cannot be looked at ({error})")),
+    }
 }
 
 /// Makes the links of these nodes on the host, as far as the nodes stand there. They stay: others need them as well.

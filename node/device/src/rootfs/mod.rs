@@ -23,6 +23,7 @@ use nix::dir::{Dir, Type};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, stat};
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
 
 pub use error::RootError;
 
@@ -93,6 +94,11 @@ impl Root {
             (own.st_dev, own.st_ino) == (other.st_dev, other.st_ino)
         };
         matches!((fstat(&self.directory), stat(path)), (Ok(own), Ok(other)) if same(own, other))
+    }
+
+    /// Whether it is an overlay, so that what is written to it goes to a layer above the image.
+    pub fn is_overlay(&self) -> bool {
+        fstatfs(&self.directory).is_ok_and(|found| found.filesystem_type() == OVERLAYFS_SUPER_MAGIC)
     }
 
     /// What stands at `path`; a symbolic link there is not followed.

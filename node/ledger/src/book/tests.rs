@@ -64,6 +64,9 @@ fn other_boots_are_named_and_never_read() {
     fs::write(ledger.run.join("10000000-0d4f-4d8a-9b2e-1f6c7a8b9c0d"), "").expect("a file");
     assert_eq!(ledger.void_boots(), [ledger.run.join(OTHER)]);
     assert_eq!(ledger.snapshot().expect("empty"), Snapshot::default());
+    assert_eq!(ledger.sweep_boots().expect("swept"), 1);
+    let left = |name: &str| ledger.run.join(name).exists();
+    assert!(!left(OTHER) && left(BOOT) && left("something-else"), "only other boots go");
 }
 
 #[test]

@@ -55,6 +55,7 @@ pub(crate) fn grant(number: u64, gpus: &[u64]) -> Grant {
             init: None,
             cgroup: None,
         }],
+        notes: Vec::new(),
         created: 1_760_000_000,
     }
 }
@@ -114,11 +115,11 @@ pub(crate) fn any_grant() -> impl Strategy<Value = Grant> {
         vec(any_candidate(), 0..6),
         ".*",
     );
-    let since = (option::of(any_process()), vec(any_member(), 0..3), any::<u64>());
+    let since = (option::of(any_process()), vec(any_member(), 0..3), vec(".*", 0..2), any::<u64>());
     (who, what, since).prop_map(|(who, what, since)| {
         let (id, owner, label, kubernetes_namespace, origin, state) = who;
         let (requested, gpus, capabilities, unconfined, candidates, closeness) = what;
-        let (sandbox_init, members, created) = since;
+        let (sandbox_init, members, notes, created) = since;
         let id = GrantId::from_bits(id);
         Grant {
             id,
@@ -135,6 +136,7 @@ pub(crate) fn any_grant() -> impl Strategy<Value = Grant> {
             closeness,
             sandbox_init,
             members,
+            notes,
             created,
         }
     })
@@ -178,6 +180,6 @@ fn what_is_held_in_any_state_is_taken_and_says_by_whom() {
     assert!(occupancy.is_free(&uuid(3)));
     let holders = &occupancy.holders[&uuid(2)];
     let seen: Vec<_> =
-        holders.iter().map(|h| (h.label.as_str(), h.releasing, h.external)).collect();
+        holders.iter().map(|h| (h.label.as_ref(), h.releasing, h.external)).collect();
     assert_eq!(seen, [("ns/pod-2", true, false), ("ns/pod-3", false, true)]);
 }

@@ -63,7 +63,7 @@ pub enum Verdict {
 pub fn decide(
     want: &Want,
     inventory: &Inventory,
-    occupancy: &Occupancy,
+    occupancy: &Occupancy<'_>,
     policy: &Policy,
 ) -> Result<Placement, Refusal> {
     if inventory.driver.is_none() {
@@ -86,7 +86,7 @@ pub fn external(
     by: &str,
     gpus: &[GpuUuid],
     inventory: &Inventory,
-    occupancy: &Occupancy,
+    occupancy: &Occupancy<'_>,
 ) -> Result<Placement, Refusal> {
     for uuid in gpus {
         if inventory.gpu(uuid).is_none() {
@@ -95,7 +95,8 @@ pub fn external(
         }
         let holders = occupancy.holders.get(uuid).into_iter().flatten();
         if let Some(ours) = holders.into_iter().find(|holder| !holder.external) {
-            let (by, gpu, holder) = (by.to_owned(), uuid.to_string(), ours.label.clone());
+            let (by, gpu, holder) =
+                (by.to_owned(), uuid.to_string(), ours.label.clone().into_owned());
             return Err(Refusal::PriorHeld { by, gpu, holder, releasing: ours.releasing });
         }
     }
@@ -122,7 +123,7 @@ enum Obstacle<'a> {
     /// It is split, or about to be.
     Mig,
     /// Somebody has it.
-    Held(&'a [Holder]),
+    Held(&'a [Holder<'a>]),
 }
 
 /// Every GPU, in the driver's order, with what stands in its way.
@@ -131,7 +132,7 @@ struct Field<'a> {
 }
 
 impl<'a> Field<'a> {
-    fn new(inventory: &'a Inventory, occupancy: &'a Occupancy, policy: &Policy) -> Self {
+    fn new(inventory: &'a Inventory, occupancy: &'a Occupancy<'a>, policy: &Policy) -> Self {
         let obstacle = |gpu: &Gpu| match occupancy.holders.get(&gpu.uuid) {
             _ if !is_allowed(gpu, policy) => Some(Obstacle::Excluded),
             Some(holders) if !holders.is_empty() => Some(Obstacle::Held(holders)),
@@ -239,7 +240,7 @@ impl std::fmt::Display for Obstacle<'_> {
             Self::Excluded => f.write_str("not in node.gpus"),
             Self::Mig => f.write_str("in MIG mode"),
             Self::Held(holders) => {
-                let word = |holder: &Holder| match (holder.releasing, holder.external) {
+                let word = |holder: &Holder<'_>| match (holder.releasing, holder.external) {
                     (true, _) => format!("being released by {}", holder.label),
                     (false, true) => format!("held by {} (another allocator's)", holder.label),
                     (false, false) => format!("held by {}", holder.label),

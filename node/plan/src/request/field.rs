@@ -54,6 +54,22 @@ impl Field {
         self <= Self::Compute
     }
 
+    /// A valid value.
+    pub(super) fn example(self) -> &'static str {
+        match self {
+            Self::Gpus => "1",
+            Self::Devices => "GPU-5c1a9e3b-0d4f-4d8a-9b2e-1f6c7a8b9c0d",
+            Self::Mig => "1g.10gb",
+            Self::Memory => "8Gi",
+            Self::Compute => "25%",
+            Self::DriverCapabilities => "compute,utility",
+            Self::Cpus => "auto",
+            Self::Numa => "prefer",
+            Self::Isolation => "any",
+            Self::Extras => "gds",
+        }
+    }
+
     pub(super) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|field| field.name() == name)
     }

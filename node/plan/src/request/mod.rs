@@ -71,6 +71,9 @@ struct Written<'a> {
     value: &'a str,
 }
 
+/// The longest value: as written it stays in the ledger, which every admission of the node reads. 64 UUIDs have less than 3 KiB.
+const LONGEST: usize = 4096;
+
 /// The annotations of one address, by field.
 type Fields<'a> = BTreeMap<Field, Written<'a>>;
 
@@ -193,6 +196,10 @@ fn by_address<'a>(
         let Some((address, field)) = field::address(key, name) else { continue };
         let written = Written { key, value };
         let field = Field::named(field).ok_or_else(|| written.unknown(field))?;
+        if value.len() > LONGEST {
+            let problem = format!("it is longer than {LONGEST} bytes");
+            return Err(written.malformed(&problem, field.example()));
+        }
         match address {
             Address::Pod => pod.insert(field, written),
             Address::Own => own.insert(field, written),

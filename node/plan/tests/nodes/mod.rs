@@ -99,13 +99,12 @@ pub fn whole(number: u32) -> Want {
 }
 
 /// Somebody's hold.
-pub fn holder(label: &str) -> Holder {
-    let grant = GrantId::from_bits(label.len() as u64);
-    Holder { grant, label: label.into(), external: false, releasing: false }
+pub fn holder(label: &str) -> Holder<'static> {
+    Holder { label: label.to_owned().into(), external: false, releasing: false }
 }
 
 /// These GPUs are held, each by `ns/pod-<n>/c`.
-pub fn held(gpus: &[u32]) -> Occupancy {
+pub fn held(gpus: &[u32]) -> Occupancy<'static> {
     let hold = |i: &u32| (uuid(*i), vec![holder(&format!("ns/pod-{i}/c"))]);
     Occupancy { holders: gpus.iter().map(hold).collect() }
 }

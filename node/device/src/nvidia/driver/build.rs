@@ -103,8 +103,9 @@ fn at(root: &Path, place: &str) -> PathBuf {
 
 /// A folder that users in containers may enter, whatever our umask is.
 fn make_visible(dir: &Path) -> Result<(), DeviceError> {
-    let made = DirBuilder::new().mode(0o755).create(dir);
-    made.and_then(|()| fs::set_permissions(dir, fs::Permissions::from_mode(0o755)))
+    let mode = DriverTree::DIRECTORY_MODE;
+    let made = DirBuilder::new().mode(mode).create(dir);
+    made.and_then(|()| fs::set_permissions(dir, fs::Permissions::from_mode(mode)))
         .map_err(file("create the folder", dir))
 }
 

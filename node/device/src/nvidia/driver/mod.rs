@@ -76,6 +76,9 @@ impl DriverTree {
     /// Tells the image's own `ldconfig`, if it is ever run, where the libraries are.
     pub const LOADER_CONF: &'static str = "/etc/ld.so.conf.d/000-berth.conf";
 
+    /// Permissions of every directory of the tree, which are root's.
+    pub const DIRECTORY_MODE: u32 = 0o755;
+
     /// Every directory of the tree, relative to its root, parents first.
     pub fn directories(&self) -> Vec<PathBuf> {
         let files = self.binaries.iter().chain(&self.firmware).map(String::as_str);
