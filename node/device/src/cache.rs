@@ -77,11 +77,14 @@ pub(crate) fn module(host: &Host) -> Option<u64> {
     fs::metadata(host.path("/sys/module/nvidia")).ok().map(|meta| meta.ino())
 }
 
-/// `gpu0/mig/gi1` and the like.
+/// `gpu0/mig` where the mode is on, and `gpu0/mig/gi1` and the like.
 fn mig_instances(capabilities: &Path) -> Result<Vec<String>, DeviceError> {
     let mut found = Vec::new();
     for gpu in keep::names(capabilities)?.into_iter().filter(|name| name.starts_with("gpu")) {
         let below = format!("{gpu}/mig");
+        if capabilities.join(&below).is_dir() {
+            found.push(below.clone());
+        }
         for instance in keep::names(&capabilities.join(&below))? {
             found.push(format!("{below}/{instance}"));
         }

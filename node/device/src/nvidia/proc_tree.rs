@@ -3,8 +3,11 @@
 //! Decides what of the real one is shown. A tree is made once for each set of GPUs and kept for the boot; where it is put is `arm`'s.
 //!
 //! ```text
-//! <run>/<boot>/proc/<key>/nvidia/{version,registry,params,gpus/<address>/*}
+//! <run>/<boot>/facts/{version,registry,params,gpus/<address>/*}              what the driver said when the node was looked at
+//! <run>/<boot>/proc/<key>/nvidia/{version,registry,params,gpus/<address>/*}  what of it one set of GPUs is shown
 //! ```
+//!
+//! Reading a GPU's files asks the driver, which may be hung: whoever looks at the node does that, under a deadline, and launches copy.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,6 +19,8 @@ use sha2::{Digest, Sha256};
 use crate::error::{DeviceError, file};
 use crate::{Host, cache, keep};
 
+/// What the driver shows.
+const REAL: &str = "/proc/driver/nvidia";
 /// Tells nvidia-modprobe in the container to leave device nodes alone.
 const MODIFY: &str = "ModifyDeviceFiles";
 
@@ -58,8 +63,44 @@ fn key(host: &Host, gpus: &[&Gpu]) -> String {
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Keeps what the driver says of itself and its GPUs. May wait for the driver: never where containers are launched.
+///
+/// # Errors
+/// When it cannot be kept.
+#[cfg_attr(not(feature = "nvml"), allow(dead_code, reason = "only the observer captures"))]
+pub(crate) fn capture(host: &Host) -> Result<(), DeviceError> {
+    let (real, facts) = (host.path(REAL), facts(host)?);
+    let unfinished = keep::beside(&facts);
+    fs::create_dir(&unfinished).map_err(file("create the folder", &unfinished))?;
+    fs::create_dir(unfinished.join("gpus")).map_err(file("create the folder", &unfinished))?;
+    for name in ["version", "registry", "params"] {
+        copy(&real.join(name), &unfinished.join(name))?;
+    }
+    for name in keep::names(&real.join("gpus"))? {
+        copy_folder(&real.join("gpus").join(&name), &unfinished.join("gpus").join(&name))?;
+    }
+    // Whoever reads in between reads the driver's own.
+    let old = keep::beside(&facts);
+    let _ = fs::rename(&facts, &old);
+    fs::rename(&unfinished, &facts).map_err(file("put in its place", &facts))?;
+    let _ = fs::remove_dir_all(&old);
+    Ok(())
+}
+
+fn facts(host: &Host) -> Result<PathBuf, DeviceError> {
+    Ok(keep::boot_dir(host)?.join("facts"))
+}
+
+/// Where to read the facts: what was kept, if it is of the driver that is loaded.
+fn source(host: &Host) -> Result<PathBuf, DeviceError> {
+    let (real, facts) = (host.path(REAL), facts(host)?);
+    let version = |folder: &Path| keep::read(&folder.join("version")).ok().flatten();
+    let kept = version(&facts).filter(|kept| Some(kept) == version(&real).as_ref());
+    Ok(if kept.is_some() { facts } else { real })
+}
+
 fn build(host: &Host, gpus: &[&Gpu], tree: &Path) -> Result<(), DeviceError> {
-    let real = host.path("/proc/driver/nvidia");
+    let real = source(host)?;
     let shown = tree.join("nvidia");
     fs::create_dir_all(shown.join("gpus")).map_err(file("create the folder", &shown))?;
     let version = real.join("version");

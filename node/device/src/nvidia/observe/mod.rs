@@ -31,6 +31,7 @@ pub fn observe(host: &Host) -> Result<Inventory, DeviceError> {
     let Some(key) = Key::now(host)? else { return Ok(Inventory::default()) };
     let seen = look(host)?;
     let inventory = seen.inventory.clone();
+    super::proc_tree::capture(host)?;
     cache::store(host, key, seen)?;
     Ok(inventory)
 }

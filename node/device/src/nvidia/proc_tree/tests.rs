@@ -106,3 +106,31 @@ fn without_the_driver_there_is_nothing_to_show() {
     let trees = fake.host.run.join(fake.host.boot_id().expect("one")).join("proc");
     assert!(keep::names(&trees).expect("listed").is_empty(), "nothing unfinished is left");
 }
+
+#[test]
+fn what_was_kept_of_a_gpu_spares_asking_the_driver() {
+    let fake = Fake::new();
+    capture(&fake.host).expect("kept");
+    let information = fake.host.path("/proc/driver/nvidia/gpus/0000:54:00.0/information");
+    let said = fs::read(&information).expect("there");
+    // Whoever opened this would wait for ever, as for a driver that hangs.
+    fs::remove_file(&information).expect("removed");
+    nix::unistd::mkfifo(&information, nix::sys::stat::Mode::S_IRWXU).expect("made");
+    let tree = proc_tree(&fake.host, &[&gpu(1)]).expect("made");
+    let shown = tree.join("nvidia/gpus/0000:54:00.0/information");
+    assert_eq!(fs::read(shown).expect("there"), said);
+    capture(&fake.host).expect("kept anew");
+    let boot = fake.host.run.join(fake.host.boot_id().expect("one"));
+    let left = keep::names(&boot).expect("listed");
+    assert!(left.iter().all(|name| !name.starts_with('.')), "unfinished: {left:?}");
+}
+
+#[test]
+fn what_was_kept_of_another_driver_is_not_shown() {
+    let fake = Fake::new();
+    capture(&fake.host).expect("kept");
+    let version = fake.host.path("/proc/driver/nvidia/version");
+    fs::write(&version, "NVRM version: another\n").expect("written");
+    let tree = proc_tree(&fake.host, &[&gpu(1)]).expect("made");
+    assert_eq!(fs::read(tree.join("nvidia/version")).expect("there"), b"NVRM version: another\n");
+}
