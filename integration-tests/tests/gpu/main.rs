@@ -6,6 +6,7 @@ mod calls;
 mod cdi;
 mod chosen;
 mod command;
+mod descriptors;
 mod doctor;
 mod execs;
 mod faults;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
             scene!(lasting::a_killed_containerd_keeps_grants),
             scene!(smoke lasting::a_killed_shim_gives_back_what_its_pod_held),
             scene!(lasting::a_pod_removed_with_containers_running_frees_all_its_claims),
+            scene!(descriptors::a_shim_holds_after_thirty_rounds_what_it_held_before),
             scene!(smoke pod_refusals::no_room_names_holders_and_the_nearest_fit),
             scene!(
                 pod_refusals::what_cannot_be_understood_is_said_of_the_container_that_it_addresses
