@@ -93,8 +93,21 @@ impl Kubelet {
     /// # Errors
     /// When containerd refuses it.
     pub fn pod_in(&self, namespace: &str, annotations: &[(&str, &str)]) -> Result<Pod<'_>> {
+        self.pod_by("berth", namespace, annotations)
+    }
+
+    /// The same by another of containerd's handlers.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn pod_by(
+        &self,
+        handler: &str,
+        namespace: &str,
+        annotations: &[(&str, &str)],
+    ) -> Result<Pod<'_>> {
         let text = |&(key, value): &(&str, &str)| (key.to_owned(), value.to_owned());
-        Pod::start(&self.containerd, &self.cri, "berth", |config| {
+        Pod::start(&self.containerd, &self.cri, handler, |config| {
             config.annotations = annotations.iter().map(text).collect();
             if let Some(metadata) = &mut config.metadata {
                 metadata.namespace = namespace.to_owned();

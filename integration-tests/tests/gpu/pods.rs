@@ -54,6 +54,17 @@ pub fn containers_of_a_pod_share_its_claim(stage: &Stage) -> Result<()> {
     kubelet.node.is_free()
 }
 
+/// The shim found by `runtime_path`, under runc's runtime type: as pods with user namespaces need it.
+pub fn the_handler_by_path_gives_a_gpu(stage: &Stage) -> Result<()> {
+    let kubelet = Kubelet::up(stage, "one", TRUSTED)?;
+    let pod = kubelet.pod_by("berth-path", "tests", &[("berth.dev/gpus", "1")])?;
+    let id = pod.run("main", &SLEEP)?;
+    let inside = kubelet.has_exactly(&id, &kubelet.only_grant()?)?;
+    ensure!(inside.libraries.contains("libcuda.so.1"), "{inside:#?}");
+    pod.remove(&[&id])?;
+    kubelet.node.is_free()
+}
+
 /// Claims of single containers beside the pod's, and a container that wants none.
 pub fn a_container_may_have_its_own_claim_or_none(stage: &Stage) -> Result<()> {
     let kubelet = Kubelet::up(stage, "l40s", TRUSTED)?;
