@@ -161,6 +161,15 @@ fn a_full_node_says_that_nothing_is_free() {
         "berth: no room for gpus 1: GPU-00000000-0000-4000-8000-000000000000: \
          held by ns/pod-0/c and held by ml/infer/c (another allocator's); nothing is free"
     );
+    let replica = |n: u32| Holder { external: true, ..holder(&format!("ml/replica-{n}/c")) };
+    taken.holders.entry(uuid(0)).or_default().extend((0..30).map(replica));
+    let words = refusal(&whole(1), &inventory, &taken, &Policy::default()).to_string();
+    assert!(
+        words.ends_with(
+            "held by ml/infer/c (another allocator's) and held by ml/replica-0/c (another allocator's) and 29 more; nothing is free"
+        ),
+        "{words}"
+    );
 }
 
 #[test]

@@ -116,6 +116,9 @@ pub fn is_allowed(gpu: &Gpu, policy: &Policy) -> bool {
     policy.gpus.is_empty() || policy.gpus.iter().any(names)
 }
 
+/// Holders of one GPU that are named; of a time-sliced one there may be dozens, and each grant keeps these words.
+const NAMED: usize = 3;
+
 /// Why a GPU cannot be had now.
 enum Obstacle<'a> {
     /// `node.gpus` leaves it out.
@@ -245,7 +248,10 @@ impl std::fmt::Display for Obstacle<'_> {
                     (false, true) => format!("held by {} (another allocator's)", holder.label),
                     (false, false) => format!("held by {}", holder.label),
                 };
-                let words: Vec<String> = holders.iter().map(word).collect();
+                let mut words: Vec<String> = holders.iter().take(NAMED).map(word).collect();
+                if let Some(more @ 1..) = holders.len().checked_sub(NAMED) {
+                    words.push(format!("{more} more"));
+                }
                 f.write_str(&words.join(" and "))
             }
         }
