@@ -77,6 +77,8 @@ pub enum Sink<'a> {
     Waiting(&'a AsyncFd<OwnedFd>),
     /// A regular file.
     Ready(BorrowedFd<'a>),
+    /// Nothing: what is read is forgotten.
+    Nowhere,
 }
 
 impl Sink<'_> {
@@ -85,6 +87,7 @@ impl Sink<'_> {
             let written = match self {
                 Self::Waiting(fd) => write(fd, bytes),
                 Self::Ready(fd) => write(fd, bytes),
+                Self::Nowhere => return Ok(()),
             };
             match (written, self) {
                 (Ok(count), _) => bytes = &bytes[count..],

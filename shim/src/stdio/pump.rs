@@ -22,6 +22,8 @@ use super::fifo::Target;
 
 /// The longest pause between two looks at a fifo that nobody reads.
 const LINGER_STEP: Duration = Duration::from_millis(250);
+/// What is said once when output cannot be handed on.
+const DISCARDED: &str = "cannot hand on a container's output; it is discarded from now on";
 /// Stack of a thread that writes a log file.
 const THREAD_STACK: usize = 64 * 1024;
 
@@ -43,7 +45,8 @@ impl Pump {
                 let source = register(pipe.into(), Interest::READABLE)?;
                 let fifo = register(fifo, Interest::WRITABLE)?;
                 Ok(Self::spawn(async move |drained| {
-                    report(splice_all(&source, &fifo).await);
+                    let copied = splice_all(&source, &fifo).await;
+                    discard_after(copied, &source).await;
                     drop((source, drained));
                     linger(&fifo).await;
                 }))
@@ -61,13 +64,15 @@ impl Pump {
             Target::Pipe(fifo) => {
                 let fifo = register(fifo, Interest::WRITABLE)?;
                 Ok(Self::spawn(async move |drained| {
-                    report(copy_all(&master, &Sink::Waiting(&fifo)).await);
+                    let copied = copy_all(&master, &Sink::Waiting(&fifo)).await;
+                    discard_after(copied, &master).await;
                     drop((master, drained));
                     linger(&fifo).await;
                 }))
             }
             Target::File(file) => Ok(Self::spawn(async move |drained| {
-                report(copy_all(&master, &Sink::Ready(file.as_fd())).await);
+                let copied = copy_all(&master, &Sink::Ready(file.as_fd())).await;
+                discard_after(copied, &master).await;
                 drop(drained);
             })),
         }
@@ -120,8 +125,7 @@ impl Pump {
         let (sender, drained) = oneshot::channel::<()>();
         let copy = move || {
             if let Err(error) = io::copy(&mut pipe, &mut file) {
-                warn!(%error, "cannot write a container's log file; its output is discarded");
-                // A container must not be ended by a full disk that is not its own.
+                warn!(%error, "{DISCARDED}");
                 let _ = io::copy(&mut pipe, &mut io::sink());
             }
             drop(sender);
@@ -139,9 +143,13 @@ impl Drop for Pump {
     }
 }
 
-fn report(copied: io::Result<()>) {
+/// Goes on reading what cannot be handed on: a container must not be stopped or ended by a full disk that
+/// is not its own, or by a logger that has died.
+async fn discard_after(copied: io::Result<()>, source: &AsyncFd<OwnedFd>) {
     if let Err(error) = copied {
-        warn!(%error, "cannot hand on a container's output");
+        warn!(%error, "{DISCARDED}");
+        // Fails at once if it was the source that failed.
+        let _ = copy_all(source, &Sink::Nowhere).await;
     }
 }
 
