@@ -7,7 +7,7 @@
 //! verbs.
 
 use std::fs;
-use std::io::{self, Read, pipe};
+use std::io::{self, Read, Seek, SeekFrom, pipe};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ use crate::ready::set_nonblocking;
 
 /// How long a killed child may take to be gone before it is left to the reaper.
 const KILL_GRACE: Duration = Duration::from_secs(2);
-/// The most of a runtime's log that is read for its last words.
+/// The most of a runtime's log that is read for its last words: its end, since the last error is what counts.
 const LOG_LIMIT: u64 = 64 * 1024;
 
 /// A call that is ready to be made.
@@ -124,7 +124,9 @@ impl Words {
             // the other end cannot keep us, since reading does not wait.
             Self::Stderr(reader) => drop(reader.take(LOG_LIMIT).read_to_end(&mut bytes)),
             Self::File(path) => {
-                if wanted && let Ok(file) = fs::File::open(&path) {
+                if wanted && let Ok(mut file) = fs::File::open(&path) {
+                    // A log that is shorter is read from its start.
+                    let _ = file.seek(SeekFrom::End(-LOG_LIMIT.cast_signed()));
                     let _ = file.take(LOG_LIMIT).read_to_end(&mut bytes);
                 }
                 empty(&path);
