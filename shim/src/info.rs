@@ -8,8 +8,9 @@ use std::fs;
 use std::io::{self, IsTerminal, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
@@ -18,8 +19,12 @@ use containerd_shim_protos::types::introspection::{RuntimeInfo, RuntimeVersion};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 
+use crate::bootstrap::INPUT_LIMIT;
 use crate::options::{OptionsError, RuntimeOptions, look_up};
+use crate::process::Handle;
 use engine::config::{Config, ConfigError};
 
 /// The runtime's name as handlers are configured.
@@ -59,7 +64,7 @@ pub fn info() -> Result<Vec<u8>, InfoError> {
     let mut input = Vec::new();
     // A terminal is not read: somebody tries the shim by hand.
     if !io::stdin().is_terminal() {
-        io::stdin().lock().read_to_end(&mut input).map_err(InfoError::Input)?;
+        io::stdin().lock().take(INPUT_LIMIT).read_to_end(&mut input).map_err(InfoError::Input)?;
     }
     let options = match input.as_slice() {
         [] => None,
@@ -113,34 +118,45 @@ fn ask(binary: &Path, deadline: Duration) -> Option<Vec<u8>> {
     let until = Instant::now() + deadline;
     let mut command = Command::new(binary);
     command.arg("features").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().ok()?;
+    let mut child = command.process_group(0).spawn().ok()?;
     let answer = child.stdout.take().and_then(|stdout| read_until(stdout, until));
-    if answer.is_none() {
-        // ESRCH if it has just ended.
-        let _ = child.kill();
+    if answer.is_none() || !ends_by(&child, until) {
+        // A group of its own, whose leader nobody but us reaps; ESRCH if it has just ended.
+        let _ = killpg(Pid::from_raw(child.id().cast_signed()), Signal::SIGKILL);
     }
     child.wait().ok().filter(std::process::ExitStatus::success).and(answer)
+}
+
+/// Waits for the end of a child that may go on without its output.
+fn ends_by(child: &Child, until: Instant) -> bool {
+    // It is our child and unreaped, so the number is its own.
+    let handle = Handle::open(child.id().cast_signed());
+    handle.is_ok_and(|handle| readable_by(&handle, until))
+}
+
+/// Waits until reading `fd` would not block.
+fn readable_by(fd: impl AsFd, until: Instant) -> bool {
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(fd.as_fd(), PollFlags::POLLIN)], timeout) {
+            Err(Errno::EINTR) => {}
+            other => return other.is_ok_and(|ready| ready > 0),
+        }
+    }
 }
 
 /// Everything up to the pipe's end; `None` if that does not come in time.
 fn read_until(mut pipe: impl Read + AsFd, until: Instant) -> Option<Vec<u8>> {
     let mut answer = Vec::new();
     let mut piece = [0; 4096];
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        let ready = poll(&mut [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)], timeout);
-        match ready {
-            Ok(0) => return None,
-            Err(Errno::EINTR) => continue,
-            Err(_) => return None,
-            Ok(_) => {}
-        }
+    while readable_by(&pipe, until) {
         match pipe.read(&mut piece).ok()? {
             0 => return Some(answer),
             count => answer.extend_from_slice(&piece[..count]),
         }
     }
+    None
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -31,6 +32,7 @@ pub fn register(suite: &mut Suite) {
             info_of_a_runtime_without_features_has_none,
             info_of_a_runtime_that_is_nowhere_names_it,
             info_of_garbage_is_refused,
+            info_of_a_runtime_that_lingers_is_answered_without_it,
             an_idle_shim_in_the_foreground_ends_on_sigterm,
             a_busy_shim_in_the_foreground_stays_on_sigterm,
         ]
@@ -146,6 +148,21 @@ async fn info_of_garbage_is_refused(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// It closes its output and goes on: whoever waits for its end must not wait for ever.
+async fn info_of_a_runtime_that_lingers_is_answered_without_it(lab: &Lab) -> Result<()> {
+    let program = runtime(lab, "echo '{}'; exec >&-; exec sleep 100000")?;
+    let options = lab.options(|options| options.binary_name = program.display().to_string());
+    let config = lab.scratch.path("impatient.toml");
+    fs::write(&config, "[runtime]\ncontrol-deadline = 1\n")?;
+    let mut command = shim(lab)?;
+    command.arg("-info").env("BERTH_CONFIG", config);
+    let finished = run(command, options.write_to_bytes()?, Joined::No).await?;
+    ensure!(finished.status.success(), "{}", finished.errors());
+    let told = RuntimeInfo::parse_from_bytes(&finished.stdout)?;
+    ensure!(told.features.is_none() && told.name == "io.containerd.berth.v2", "{told:?}");
+    Ok(())
+}
+
 /// A shim in the foreground that answers at `socket`, and its log.
 async fn in_the_foreground(lab: &Lab, socket: &Path) -> Result<(Child, Shim, PathBuf)> {
     lab.scratch.expect_socket(socket.to_owned());
@@ -154,10 +171,11 @@ async fn in_the_foreground(lab: &Lab, socket: &Path) -> Result<(Child, Shim, Pat
     command.args(["-namespace", &lab.caller.namespace, "-id", "birch", "-address"]);
     command.arg(&lab.caller.address).arg("-socket").arg(socket);
     let mut child = command.stdin(Stdio::null()).stderr(File::create(&log)?).spawn()?;
-    eventually("the socket", || {
+    // The name is there a moment before anybody listens behind it.
+    eventually("a shim behind the socket", || {
         let ended = child.try_wait()?;
         ensure!(ended.is_none(), "{ended:?}: {}", fs::read_to_string(&log)?);
-        Ok(socket.exists().then_some(()))
+        Ok(UnixStream::connect(socket).ok().map(drop))
     })
     .await?;
     let address = format!("unix://{}", socket.display());

@@ -21,7 +21,7 @@ use crate::options::is_known;
 use engine::config::Dialect;
 
 /// The most that is read from standard input.
-const INPUT_LIMIT: u64 = 10 << 20;
+pub const INPUT_LIMIT: u64 = 10 << 20;
 
 /// What came in on standard input.
 #[derive(Debug)]

@@ -25,6 +25,7 @@ use crate::options::{OptionsError, RuntimeOptions};
 use engine::config::{Config, ConfigError};
 
 use dialect::Greeting;
+pub use dialect::INPUT_LIMIT;
 pub use place::keep_descriptors;
 pub use socket::{ShimSocket, SocketError, is_dead};
 

@@ -3,7 +3,7 @@
 //! Decides nothing. Must only be made for an unreaped child, which [`super::Reaper`] guarantees.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// A process held by file descriptor (pidfd_open(2), Linux 5.3).
 #[derive(Debug)]
@@ -45,6 +45,13 @@ impl Handle {
             )
         };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
+/// Readable once the process has ended.
+impl AsFd for Handle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 
