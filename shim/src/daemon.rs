@@ -23,6 +23,7 @@ use crate::events::Events;
 use crate::logging;
 use crate::process::Reaper;
 use crate::service::services;
+use crate::stdio::LOGGER_GRACE;
 use crate::task::Shim;
 
 /// How long the last events and answers may take: containerd gives Shutdown three seconds.
@@ -156,7 +157,15 @@ async fn run(cli: &Cli, inheritance: &Inheritance) -> Result<(), ServeError> {
         Ok(Err(error)) => error!(%error, "the server did not shut down cleanly"),
         Err(_) => warn!("events or answers were still under way after {FAREWELL:?}"),
     }
+    outlive_loggers(&shim.reaper).await;
     Ok(())
+}
+
+/// Loggers that were told to end may still be writing, and nobody but us would insist that they end.
+async fn outlive_loggers(reaper: &Reaper) {
+    if tokio::time::timeout(LOGGER_GRACE, reaper.childless()).await.is_err() {
+        reaper.kill_the_rest();
+    }
 }
 
 fn on_terminate(shim: &Shim) {

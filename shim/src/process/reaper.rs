@@ -19,9 +19,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::Handle;
 
@@ -55,6 +56,8 @@ struct Table {
 #[derive(Debug, Clone, Default)]
 pub struct Reaper {
     table: Arc<Mutex<Table>>,
+    /// Rung when the last child that somebody started or claimed has ended.
+    childless: Arc<Notify>,
 }
 
 /// While it lives, exits of unknown children are remembered.
@@ -102,6 +105,30 @@ impl Reaper {
                 None if table.expecting > 0 => drop(table.unclaimed.insert(pid, exit)),
                 None => {}
             }
+            if table.waiting.is_empty() {
+                self.childless.notify_waiters();
+            }
+        }
+    }
+
+    /// Waits until every child that was started or claimed here has ended.
+    pub async fn childless(&self) {
+        loop {
+            let mut rung = std::pin::pin!(self.childless.notified());
+            rung.as_mut().enable();
+            if self.table().waiting.is_empty() {
+                return;
+            }
+            rung.await;
+        }
+    }
+
+    /// Kills every child that was started or claimed here and has not ended: for the end of the shim, after
+    /// which nobody could.
+    pub fn kill_the_rest(&self) {
+        for pid in self.table().waiting.keys() {
+            // Unreaped while it is in the table, which stays locked: the number is its own.
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
         }
     }
 }
@@ -135,7 +162,8 @@ impl Expectation {
     /// already been reaped has no handle and its exit is there at once.
     ///
     /// # Errors
-    /// ECHILD when `pid` is no child and none with that number was reaped; EMFILE for descriptors.
+    /// ECHILD when `pid` is no child and none with that number was reaped: a stranger, or nobody. EMFILE for
+    /// descriptors: a process that runs and cannot be watched, of which nobody would ever hear; it is killed.
     pub fn claim(&self, pid: i32) -> io::Result<(Option<Handle>, oneshot::Receiver<Exit>)> {
         let mut table = self.reaper.table();
         let (sender, exit) = oneshot::channel();
@@ -145,7 +173,10 @@ impl Expectation {
             // EINVAL is nix again, for a zombie that a real-time signal killed.
             Ok(_) | Err(Errno::EINVAL) => {
                 table.unclaimed.remove(&pid);
-                let handle = Handle::open(pid)?;
+                let handle = Handle::open(pid).inspect_err(|_| {
+                    // Nobody can reap it while the table is locked: the number is its own.
+                    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+                })?;
                 table.waiting.insert(pid, sender);
                 Ok((Some(handle), exit))
             }
@@ -235,6 +266,18 @@ mod tests {
         let (handle, mut exit) = expectation.claim(pid).expect("alive");
         handle.expect("alive").signal(15).expect("alive");
         assert_eq!(reap_until(&reaper, &mut exit).status, 143);
+    }
+
+    #[test]
+    fn the_rest_is_killed_at_the_end() {
+        let _one_at_a_time = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner);
+        let reaper = Reaper::default();
+        let mut child = reaper.spawn(&mut shell("trap '' TERM; sleep 60")).expect("sh exists");
+        reaper.kill_the_rest();
+        assert_eq!(reap_until(&reaper, &mut child.exit).status, 137);
+        // Nobody is left to be waited for.
+        let event_loop = tokio::runtime::Builder::new_current_thread().build().expect("a loop");
+        event_loop.block_on(reaper.childless());
     }
 
     #[test]

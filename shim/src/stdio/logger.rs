@@ -7,10 +7,10 @@ use std::io::{self, PipeReader, PipeWriter, pipe};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::io::Interest;
 use tracing::warn;
@@ -24,8 +24,8 @@ use crate::process::Spawned;
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long it may take to end by itself once its input has ended.
 const END_GRACE: Duration = Duration::from_secs(1);
-/// How long it may take to end once told to.
-const TERM_GRACE: Duration = Duration::from_secs(12);
+/// How long it may take to end once told to; with containerd's own shim it is the same.
+pub const TERM_GRACE: Duration = Duration::from_secs(12);
 
 /// A running logger.
 #[derive(Debug)]
@@ -64,10 +64,12 @@ impl Logger {
         drop((inherited, out_r, err_r, ready_w));
         let process = process.map_err(|e| failed(format!("cannot be started: {e}")))?;
         let logger = Self { process: Some(process) };
-        match tokio::time::timeout(READY_TIMEOUT, ready(ready_r)).await {
+        let left = |until: Instant| until.saturating_duration_since(Instant::now());
+        let limit = client.patience.map_or(READY_TIMEOUT, |until| left(until).min(READY_TIMEOUT));
+        match tokio::time::timeout(limit, ready(ready_r)).await {
             Ok(Ok(())) => Ok((logger, out_w, err_w)),
             Ok(Err(error)) => Err(failed(format!("cannot be awaited: {error}"))),
-            Err(_) => Err(failed(format!("was not ready within {READY_TIMEOUT:?}"))),
+            Err(_) => Err(failed(format!("was not ready within {limit:?}"))),
         }
     }
 
@@ -81,30 +83,33 @@ impl Logger {
     }
 }
 
-/// A logger whose container came to nothing has nothing to wait for.
+/// A logger whose container came to nothing has nothing to write, and the shim may be gone in a moment.
 impl Drop for Logger {
     fn drop(&mut self) {
         if let Some(process) = self.process.take() {
-            insist(process);
+            end(&process);
         }
     }
 }
 
-/// Asks a logger to end, and in the background kills it if it does not.
+/// Asks a logger to end, and in the background kills it if it does not. The shim's own end waits for that.
 fn insist(mut process: Spawned) {
-    signal(&process, Signal::SIGTERM);
+    // Unreaped while `exit` is pending, so the number is still its own; ESRCH cannot hurt.
+    if process.exit.is_empty() {
+        let _ = kill(Pid::from_raw(process.pid), Signal::SIGTERM);
+    }
     tokio::spawn(async move {
         if tokio::time::timeout(TERM_GRACE, &mut process.exit).await.is_err() {
             warn!(pid = process.pid, "logging binary does not end and is killed");
-            signal(&process, Signal::SIGKILL);
+            end(&process);
         }
     });
 }
 
-fn signal(process: &Spawned, signal: Signal) {
-    // Unreaped while `exit` is pending, so the number is still its own; ESRCH cannot hurt.
+/// Kills a logger with its helpers: it was made the leader of a group of its own.
+fn end(process: &Spawned) {
     if process.exit.is_empty() {
-        let _ = kill(Pid::from_raw(process.pid), signal);
+        let _ = killpg(Pid::from_raw(process.pid), Signal::SIGKILL);
     }
 }
 

@@ -21,6 +21,7 @@ use std::io::{self, PipeReader, PipeWriter, Read, pipe};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Instant;
 
 use nix::unistd::{Gid, Uid, fchown};
 
@@ -31,6 +32,7 @@ use crate::runtime::ChildStdio;
 use console::ConsoleSocket;
 use fifo::{Source, Target};
 use logger::Logger;
+pub use logger::TERM_GRACE as LOGGER_GRACE;
 pub use streams::Streams;
 use uri::Scheme;
 
@@ -65,6 +67,8 @@ pub struct Client<'a> {
     pub owner: (u32, u32),
     /// Starts and collects loggers.
     pub reaper: &'a Reaper,
+    /// Until when the caller waits, where it says: a logger has no longer to get ready.
+    pub patience: Option<Instant>,
 }
 
 /// Stdio that cannot be had. Every variant names what was asked for.

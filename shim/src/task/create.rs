@@ -176,6 +176,7 @@ impl Shim {
             socket: CONSOLE_SOCKET,
             owner: options.io_owner,
             reaper: &self.reaper,
+            patience: request.patience,
         };
         let mut stdio = prepare(&request.stdio, client).await?;
         // Announced before the runtime runs: an init that is killed at once must not be missed.

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use containerd_shim_protos::events::task::{TaskExecStarted, TaskStart};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
+use tokio::sync::oneshot;
 
 use super::container::{Container, Exec};
 use super::create::read_pid;
@@ -20,7 +20,7 @@ use super::error::TaskError;
 use super::exit;
 use super::lifecycle::Verb;
 use super::shim::Shim;
-use crate::process::Exit;
+use crate::process::{Exit, Handle};
 use crate::runtime::Launch;
 use crate::stdio::{Client, prepare};
 
@@ -77,15 +77,8 @@ impl Shim {
         if !container.init.lifecycle().is_alive() {
             return Err(TaskError::InitNotRunning { id: container.id.clone() });
         }
-        let expectation = self.reaper.expect();
-        let launched = self.launch_exec(container, exec, patience).await.and_then(|pid| {
-            let claimed = expectation.claim(pid).map_err(|source| {
-                end_unwatched(pid);
-                TaskError::Watch { name: exec.process.name.clone(), pid, source }
-            })?;
-            Ok((pid, claimed))
-        });
-        let (pid, (handle, exit)) = match launched {
+        let Launched { pid, handle, exit } = match self.launch_exec(container, exec, patience).await
+        {
             Ok(launched) => launched,
             Err(error) => {
                 // Whoever waits for it must not wait for ever.
@@ -109,13 +102,13 @@ impl Shim {
         Ok(pid)
     }
 
-    /// Runs the runtime and connects stdio. Returns the exec's PID.
+    /// Runs the runtime, claims what it has made, and connects stdio.
     async fn launch_exec(
         &self,
         container: &Container,
         exec: &Exec,
         patience: Option<Instant>,
-    ) -> Result<i32, TaskError> {
+    ) -> Result<Launched, TaskError> {
         let files = LaunchFiles::take(container);
         let client = Client {
             namespace: &self.namespace,
@@ -124,10 +117,14 @@ impl Shim {
             socket: &files.socket,
             owner: container.io_owner,
             reaper: &self.reaper,
+            patience,
         };
         let mut stdio = prepare(&exec.process.stdio, client).await?;
         let spec = exec.take_spec();
         files.write_spec(&engine::merge_exec(&container.admission, &spec)?)?;
+        files.forget_pid()?;
+        // Announced before the runtime runs: what ends at once must not be missed.
+        let expectation = self.reaper.expect();
         let child = stdio.take_child();
         let launch = Launch {
             bundle: &container.bundle,
@@ -144,16 +141,27 @@ impl Shim {
             TaskError::Runtime { what: "OCI runtime exec failed", source }
         })?;
         let pid = read_pid(&container.bundle.join(&files.pid))?;
-        let streams = stdio.start().inspect_err(|_| end_unwatched(pid))?;
+        let name = || exec.process.name.clone();
+        let (handle, exit) = expectation.claim(pid).map_err(|source| TaskError::Watch {
+            name: name(),
+            pid,
+            source,
+        })?;
+        let streams = stdio.start().inspect_err(|_| {
+            // It runs, and nobody would ever hear of it; ESRCH if it has just ended.
+            let kill = (Signal::SIGKILL as i32).cast_unsigned();
+            let _ = handle.as_ref().map(|handle| handle.signal(kill));
+        })?;
         exec.process.set_streams(streams);
-        Ok(pid)
+        Ok(Launched { pid, handle, exit })
     }
 }
 
-/// Ends a process that runs and cannot be watched: nobody would ever hear of it again.
-fn end_unwatched(pid: i32) {
-    // A child that nobody has reaped yet, so the number is its own; ESRCH if it has just ended.
-    let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+/// A process that the runtime has made and that is held.
+struct Launched {
+    pid: i32,
+    handle: Option<Handle>,
+    exit: oneshot::Receiver<Exit>,
 }
 
 /// The files of one launch, in the bundle. They are used again by later launches, since making and
@@ -200,6 +208,17 @@ impl<'a> LaunchFiles<'a> {
 }
 
 impl LaunchFiles<'_> {
+    /// What an earlier launch left under the same name must not answer for a runtime that writes nothing.
+    fn forget_pid(&self) -> Result<(), TaskError> {
+        let path = self.container.bundle.join(&self.pid);
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(TaskError::File { action: "remove", path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A runtime that was killed while it wrote its PID file leaves the unfinished one, which it would refuse to overwrite at the next
     /// launch (runc opens `.<name>` with O_EXCL before it renames it).
     fn clear_unfinished(&self) {
