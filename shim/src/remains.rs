@@ -16,7 +16,7 @@ use crate::runtime::{OciRuntime, Runc, RuntimeError};
 pub async fn clear(runtime: &Runc, id: &str, cgroups_path: &str) -> Result<(), RuntimeError> {
     let mut result = Ok(());
     if runtime.has_state(id) {
-        result = runtime.delete(id, true).await;
+        result = runtime.delete(id, true, None).await;
     }
     // A runtime that was killed early has a cgroup and no state, or none that it can read. systemd
     // removes its scopes by itself once they are empty.
@@ -26,7 +26,7 @@ pub async fn clear(runtime: &Runc, id: &str, cgroups_path: &str) -> Result<(), R
     if result.is_err() || runtime.has_state(id) {
         // One that hung once would hang again, and there is not much time.
         if !matches!(result, Err(RuntimeError::Deadline { .. })) {
-            result = runtime.delete(id, true).await;
+            result = runtime.delete(id, true, None).await;
         }
         if result.is_err() && fs::remove_dir_all(runtime.state_of(id)).is_ok() {
             result = Ok(());

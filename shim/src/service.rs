@@ -96,11 +96,10 @@ impl Task for TaskService {
         Ok(StartResponse { pid: pid.cast_unsigned(), ..StartResponse::default() })
     }
 
-    async fn delete(&self, _: &TtrpcContext, r: DeleteRequest) -> Answer<DeleteResponse> {
-        let (shim, id) = (self.shim(), r.id.clone());
-        let deleted =
-            finish("delete", &id, async move { shim.delete(&r.id, &r.exec_id).await }).await?;
-        Ok(delete_response(deleted))
+    async fn delete(&self, c: &TtrpcContext, r: DeleteRequest) -> Answer<DeleteResponse> {
+        let (shim, id, patience) = (self.shim(), r.id.clone(), patience(c));
+        let deleted = async move { shim.delete(&r.id, &r.exec_id, patience).await };
+        Ok(delete_response(finish("delete", &id, deleted).await?))
     }
 
     async fn exec(&self, _: &TtrpcContext, r: ExecProcessRequest) -> Answer<Empty> {
@@ -154,15 +153,15 @@ impl Task for TaskService {
         Ok(PidsResponse { processes, ..PidsResponse::default() })
     }
 
-    async fn pause(&self, _: &TtrpcContext, r: PauseRequest) -> Answer<Empty> {
-        let (shim, id) = (self.shim(), r.id.clone());
-        finish("pause", &id, async move { shim.pause(&r.id).await }).await?;
+    async fn pause(&self, c: &TtrpcContext, r: PauseRequest) -> Answer<Empty> {
+        let (shim, id, patience) = (self.shim(), r.id.clone(), patience(c));
+        finish("pause", &id, async move { shim.pause(&r.id, patience).await }).await?;
         Ok(Empty::default())
     }
 
-    async fn resume(&self, _: &TtrpcContext, r: ResumeRequest) -> Answer<Empty> {
-        let (shim, id) = (self.shim(), r.id.clone());
-        finish("resume", &id, async move { shim.resume(&r.id).await }).await?;
+    async fn resume(&self, c: &TtrpcContext, r: ResumeRequest) -> Answer<Empty> {
+        let (shim, id, patience) = (self.shim(), r.id.clone(), patience(c));
+        finish("resume", &id, async move { shim.resume(&r.id, patience).await }).await?;
         Ok(Empty::default())
     }
 
@@ -171,10 +170,10 @@ impl Task for TaskService {
         answer("checkpoint", &r.id, Err(unsupported))
     }
 
-    async fn kill(&self, _: &TtrpcContext, r: KillRequest) -> Answer<Empty> {
-        let (shim, id) = (self.shim(), r.id.clone());
-        finish("kill", &id, async move { shim.kill(&r.id, &r.exec_id, r.signal, r.all).await })
-            .await?;
+    async fn kill(&self, c: &TtrpcContext, r: KillRequest) -> Answer<Empty> {
+        let (shim, id, patience) = (self.shim(), r.id.clone(), patience(c));
+        let killed = async move { shim.kill(&r.id, &r.exec_id, r.signal, r.all, patience).await };
+        finish("kill", &id, killed).await?;
         Ok(Empty::default())
     }
 
@@ -188,10 +187,11 @@ impl Task for TaskService {
         Ok(Empty::default())
     }
 
-    async fn update(&self, _: &TtrpcContext, r: UpdateTaskRequest) -> Answer<Empty> {
-        let (shim, id) = (self.shim(), r.id.clone());
+    async fn update(&self, c: &TtrpcContext, r: UpdateTaskRequest) -> Answer<Empty> {
+        let (shim, id, patience) = (self.shim(), r.id.clone(), patience(c));
         let resources = r.resources.into_option().unwrap_or_default().value;
-        finish("update", &id, async move { shim.update(&r.id, &resources).await }).await?;
+        let updated = async move { shim.update(&r.id, &resources, patience).await };
+        finish("update", &id, updated).await?;
         Ok(Empty::default())
     }
 

@@ -53,8 +53,8 @@ pub struct CreateSwitches {
     pub no_new_keyring: bool,
 }
 
-/// An OCI runtime, as its command line describes it. Each call has a deadline of its own, and one
-/// that misses it is killed and reported.
+/// An OCI runtime, as its command line describes it. Each call has a deadline of its own, which `patience`,
+/// the caller's, may shorten; one that misses it is killed and reported.
 #[async_trait]
 pub trait OciRuntime: Send + Sync {
     /// `create`: everything is made, nothing of the container runs yet.
@@ -74,13 +74,29 @@ pub trait OciRuntime: Send + Sync {
         process: PathBuf,
     ) -> Result<(), RuntimeError>;
     /// `kill`: a signal by number, to the init or to `all`.
-    async fn kill(&self, id: &str, signal: u32, all: bool) -> Result<(), RuntimeError>;
+    async fn kill(
+        &self,
+        id: &str,
+        signal: u32,
+        all: bool,
+        patience: Option<Instant>,
+    ) -> Result<(), RuntimeError>;
     /// `delete`: cgroups and state go; `force` kills first.
-    async fn delete(&self, id: &str, force: bool) -> Result<(), RuntimeError>;
+    async fn delete(
+        &self,
+        id: &str,
+        force: bool,
+        patience: Option<Instant>,
+    ) -> Result<(), RuntimeError>;
     /// `pause`
-    async fn pause(&self, id: &str) -> Result<(), RuntimeError>;
+    async fn pause(&self, id: &str, patience: Option<Instant>) -> Result<(), RuntimeError>;
     /// `resume`
-    async fn resume(&self, id: &str) -> Result<(), RuntimeError>;
+    async fn resume(&self, id: &str, patience: Option<Instant>) -> Result<(), RuntimeError>;
     /// `update`, with the runtime spec's `linux.resources` as JSON.
-    async fn update(&self, id: &str, resources: &[u8]) -> Result<(), RuntimeError>;
+    async fn update(
+        &self,
+        id: &str,
+        resources: &[u8],
+        patience: Option<Instant>,
+    ) -> Result<(), RuntimeError>;
 }

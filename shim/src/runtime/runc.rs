@@ -58,9 +58,11 @@ impl Runc {
     }
 
     fn launch_deadline(&self, patience: Option<Instant>) -> Duration {
-        let configured = self.options.launch_deadline;
-        let left = |until: Instant| until.saturating_duration_since(Instant::now());
-        patience.map_or(configured, |until| left(until).min(configured))
+        shortened(self.options.launch_deadline, patience)
+    }
+
+    fn control_deadline(&self, patience: Option<Instant>) -> Duration {
+        shortened(self.options.control_deadline, patience)
     }
 
     /// A call that launches nothing and runs no hooks: the verb, its flags, the container, what follows.
@@ -70,10 +72,11 @@ impl Runc {
         flags: &[&str],
         id: &str,
         rest: &[&str],
+        patience: Option<Instant>,
     ) -> Result<(), RuntimeError> {
         let mut command = self.command();
         command.arg(verb).args(flags).arg(id).args(rest);
-        self.quiet(command, verb, id, self.options.control_deadline)?.run(&self.reaper).await
+        self.quiet(command, verb, id, self.control_deadline(patience))?.run(&self.reaper).await
     }
 
     fn quiet(
@@ -153,32 +156,41 @@ impl OciRuntime for Runc {
         .await
     }
 
-    async fn kill(&self, id: &str, signal: u32, all: bool) -> Result<(), RuntimeError> {
-        let signal = signal.to_string();
-        if all {
-            self.control("kill", &["--all"], id, &[&signal]).await
-        } else {
-            self.control("kill", &[], id, &[&signal]).await
-        }
+    async fn kill(
+        &self,
+        id: &str,
+        signal: u32,
+        all: bool,
+        patience: Option<Instant>,
+    ) -> Result<(), RuntimeError> {
+        let flags: &[&str] = if all { &["--all"] } else { &[] };
+        self.control("kill", flags, id, &[&signal.to_string()], patience).await
     }
 
-    async fn delete(&self, id: &str, force: bool) -> Result<(), RuntimeError> {
-        if force {
-            self.control("delete", &["--force"], id, &[]).await
-        } else {
-            self.control("delete", &[], id, &[]).await
-        }
+    async fn delete(
+        &self,
+        id: &str,
+        force: bool,
+        patience: Option<Instant>,
+    ) -> Result<(), RuntimeError> {
+        let flags: &[&str] = if force { &["--force"] } else { &[] };
+        self.control("delete", flags, id, &[], patience).await
     }
 
-    async fn pause(&self, id: &str) -> Result<(), RuntimeError> {
-        self.control("pause", &[], id, &[]).await
+    async fn pause(&self, id: &str, patience: Option<Instant>) -> Result<(), RuntimeError> {
+        self.control("pause", &[], id, &[], patience).await
     }
 
-    async fn resume(&self, id: &str) -> Result<(), RuntimeError> {
-        self.control("resume", &[], id, &[]).await
+    async fn resume(&self, id: &str, patience: Option<Instant>) -> Result<(), RuntimeError> {
+        self.control("resume", &[], id, &[], patience).await
     }
 
-    async fn update(&self, id: &str, resources: &[u8]) -> Result<(), RuntimeError> {
+    async fn update(
+        &self,
+        id: &str,
+        resources: &[u8],
+        patience: Option<Instant>,
+    ) -> Result<(), RuntimeError> {
         let prepare = |source: std::io::Error| RuntimeError::Prepare {
             id: id.to_owned(),
             verb: "update",
@@ -192,7 +204,13 @@ impl OciRuntime for Runc {
         input.write_all(resources).and_then(|()| input.rewind()).map_err(prepare)?;
         let mut command = self.command();
         command.args(["update", "--resources", "-", id]);
-        let call = self.quiet(command, "update", id, self.options.control_deadline)?;
+        let call = self.quiet(command, "update", id, self.control_deadline(patience))?;
         call.stdin(input).run(&self.reaper).await
     }
+}
+
+/// What is configured, or what is left of the caller's time if that is less.
+fn shortened(configured: Duration, patience: Option<Instant>) -> Duration {
+    let left = |until: Instant| until.saturating_duration_since(Instant::now());
+    patience.map_or(configured, |until| left(until).min(configured))
 }

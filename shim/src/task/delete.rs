@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use containerd_shim_protos::events::task::TaskDelete;
 use containerd_shim_protos::protobuf::MessageField;
@@ -45,19 +45,28 @@ impl Shim {
     ///
     /// # Errors
     /// [`TaskError`]; a container whose deletion failed can be deleted again.
-    pub async fn delete(self: Arc<Self>, id: &str, exec: &str) -> Result<Deleted, TaskError> {
+    pub async fn delete(
+        self: Arc<Self>,
+        id: &str,
+        exec: &str,
+        patience: Option<Instant>,
+    ) -> Result<Deleted, TaskError> {
         let container = self.container(id)?;
         if exec.is_empty() {
-            self.delete_container(&container).await
+            self.delete_container(&container, patience).await
         } else {
             delete_exec(&container, exec).await
         }
     }
 
-    async fn delete_container(&self, container: &Container) -> Result<Deleted, TaskError> {
+    async fn delete_container(
+        &self,
+        container: &Container,
+        patience: Option<Instant>,
+    ) -> Result<Deleted, TaskError> {
         let turn = container.init.turn(Verb::Delete).await?;
         // Before the streams: what was never started still holds them, and a refusal must not cut them.
-        match container.runtime.delete(&container.id, false).await {
+        match container.runtime.delete(&container.id, false, patience).await {
             Ok(()) => {}
             // Deleted behind our back: there is less to do.
             Err(error) if error.is_no_such_container() => {}
@@ -70,6 +79,11 @@ impl Shim {
         {
             warn!(id = container.id, "the init of a deleted container has not ended");
         }
+        // Its processes are gone, whoever still reads their output. What cannot be given back now is found by reconcile; a pod that cannot be
+        // deleted would help nobody.
+        if let Err(error) = self.release(&container.id).await {
+            warn!(id = container.id, %error, "what it held is left for reconcile");
+        }
         end_streams(&container.init, INIT_DRAIN).await;
         if let Some(rootfs) = container.rootfs.clone() {
             let path = rootfs.clone();
@@ -77,7 +91,6 @@ impl Shim {
                 .await
                 .map_err(|source| TaskError::File { action: "unmount", path, source })??;
         }
-        self.release(&container.id).await?;
         // Nothing is left to clean: containerd's `delete`, which comes next, shall find nothing to do.
         let _ = fs::remove_file(Record::path(&container.bundle));
         let deleted = Deleted { pid: container.init.pid(), exit: container.init.exit() };

@@ -33,7 +33,7 @@ pub(super) async fn follow_init(
     let Ok(exit) = exit.await else { return };
     let was_paused = container.init.lifecycle().phase() == Phase::Paused;
     container.init.reap();
-    if was_paused && let Err(error) = container.runtime.resume(&container.id).await {
+    if was_paused && let Err(error) = container.runtime.resume(&container.id, None).await {
         warn!(id = container.id, %error, "cannot thaw a container whose init has ended");
     }
     if !container.private_pid_namespace {
@@ -73,8 +73,8 @@ pub(super) async fn follow_exec(
 
 /// Ends what is left of a container whose processes do not go with their init.
 async fn end_the_rest(container: &Container) {
-    let kill = Signal::SIGKILL as i32;
-    if let Err(error) = container.runtime.kill(&container.id, kill.cast_unsigned(), true).await
+    let kill = (Signal::SIGKILL as i32).cast_unsigned();
+    if let Err(error) = container.runtime.kill(&container.id, kill, true, None).await
         && !error.is_not_running()
         && !error.is_no_such_container()
     {

@@ -3,6 +3,8 @@
 //! Decides between the pidfd, which reaches exactly the process that is meant and costs one system
 //! call, and the OCI runtime, which is needed where one process is not enough or cannot be reached.
 
+use std::time::Instant;
+
 use super::container::Container;
 use super::error::TaskError;
 use super::lifecycle::Phase;
@@ -21,11 +23,12 @@ impl Shim {
         exec: &str,
         signal: u32,
         all: bool,
+        patience: Option<Instant>,
     ) -> Result<(), TaskError> {
         let container = self.container(id)?;
         let process = container.process(exec)?;
         if exec.is_empty() && (all || !reached_alone(&container)) {
-            return by_runtime(&container, signal, all).await;
+            return by_runtime(&container, signal, all, patience).await;
         }
         by_handle(&process, signal)
     }
@@ -53,14 +56,19 @@ fn by_handle(process: &Process, signal: u32) -> Result<(), TaskError> {
     })
 }
 
-async fn by_runtime(container: &Container, signal: u32, all: bool) -> Result<(), TaskError> {
+async fn by_runtime(
+    container: &Container,
+    signal: u32,
+    all: bool,
+    patience: Option<Instant>,
+) -> Result<(), TaskError> {
     // After the init's end its state is gone or stopped: the runtime would say so, this is sooner.
     if matches!(container.init.lifecycle().phase(), Phase::Deleted) {
         return Err(TaskError::Finished { name: container.init.name.clone() });
     }
     container
         .runtime
-        .kill(&container.id, signal, all)
+        .kill(&container.id, signal, all, patience)
         .await
         .map_err(|source| meaning(container, source))
 }

@@ -5,6 +5,7 @@
 //! device that was granted later would be lost.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use containerd_shim_protos::events::task::{TaskPaused, TaskResumed};
 use serde_json::{Map, Value};
@@ -18,10 +19,14 @@ impl Shim {
     ///
     /// # Errors
     /// [`TaskError`]; it runs on then.
-    pub async fn pause(self: Arc<Self>, id: &str) -> Result<(), TaskError> {
+    pub async fn pause(
+        self: Arc<Self>,
+        id: &str,
+        patience: Option<Instant>,
+    ) -> Result<(), TaskError> {
         let container = self.container(id)?;
         let turn = container.init.turn(Verb::Pause).await?;
-        let paused = container.runtime.pause(id).await;
+        let paused = container.runtime.pause(id, patience).await;
         paused.map_err(|source| TaskError::Runtime { what: "OCI runtime pause failed", source })?;
         turn.succeed();
         self.events.publish(&TaskPaused { container_id: id.to_owned(), ..TaskPaused::default() });
@@ -32,10 +37,14 @@ impl Shim {
     ///
     /// # Errors
     /// [`TaskError`]; it stays frozen then.
-    pub async fn resume(self: Arc<Self>, id: &str) -> Result<(), TaskError> {
+    pub async fn resume(
+        self: Arc<Self>,
+        id: &str,
+        patience: Option<Instant>,
+    ) -> Result<(), TaskError> {
         let container = self.container(id)?;
         let turn = container.init.turn(Verb::Resume).await?;
-        let resumed = container.runtime.resume(id).await;
+        let resumed = container.runtime.resume(id, patience).await;
         resumed
             .map_err(|source| TaskError::Runtime { what: "OCI runtime resume failed", source })?;
         turn.succeed();
@@ -47,7 +56,12 @@ impl Shim {
     ///
     /// # Errors
     /// [`TaskError`]; the resources stay as they were, as far as the runtime keeps that promise.
-    pub async fn update(self: Arc<Self>, id: &str, resources: &[u8]) -> Result<(), TaskError> {
+    pub async fn update(
+        self: Arc<Self>,
+        id: &str,
+        resources: &[u8],
+        patience: Option<Instant>,
+    ) -> Result<(), TaskError> {
         let container = self.container(id)?;
         let turn = container.init.turn(Verb::Update).await?;
         let resources = without_devices(resources).map_err(|source| TaskError::Malformed {
@@ -55,7 +69,7 @@ impl Shim {
             name: container.init.name.clone(),
             source,
         })?;
-        let updated = container.runtime.update(id, &resources).await;
+        let updated = container.runtime.update(id, &resources, patience).await;
         updated
             .map_err(|source| TaskError::Runtime { what: "OCI runtime update failed", source })?;
         turn.succeed();
