@@ -79,7 +79,7 @@ fn run() -> Result<(), Box<dyn Error>> {
             let deleted = daemon::event_loop()?.block_on(async {
                 let reaper = Reaper::default();
                 daemon::collect_children(&reaper)?;
-                std::io::Result::Ok(cleanup::delete(&cli, &reaper).await)
+                Ok::<_, Box<dyn Error>>(cleanup::delete(&cli, &reaper).await?)
             })?;
             print(&service::delete_response(deleted).write_to_bytes()?)
         }

@@ -5,6 +5,7 @@
 //! down what it had made.
 
 use std::fs;
+use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -14,18 +15,19 @@ use nix::unistd::Pid;
 use super::collect_processes;
 use super::hierarchy::roots;
 
-/// How often and how long a killed cgroup is looked at until it is empty.
+/// How often and how long a killed cgroup is looked at until it is empty, and then until it can be removed.
 const LOOKS: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Kills everything in the cgroup `path` of the container `id`, in every hierarchy, and removes it.
-pub async fn sweep(path: &str, id: &str) {
+/// Kills everything in the cgroup `path` of the container `id`, in every hierarchy, and removes it. Says whether
+/// nothing of it is left: not where it could not be removed, nor where it is not the container's alone.
+pub async fn sweep(path: &str, id: &str) -> bool {
     let relative: PathBuf =
         Path::new(path).components().filter(|c| matches!(c, Component::Normal(_))).collect();
     if !path.starts_with('/') || relative.file_name().is_none_or(|name| name != id) {
-        return;
+        return false;
     }
-    let left: Vec<PathBuf> =
+    let mut left: Vec<PathBuf> =
         roots().into_iter().map(|root| root.join(&relative)).filter(|dir| dir.is_dir()).collect();
     for dir in &left {
         // A frozen process cannot die on v1; the file is absent elsewhere.
@@ -46,17 +48,26 @@ pub async fn sweep(path: &str, id: &str) {
         }
         tokio::time::sleep(PAUSE).await;
     }
-    for dir in left {
-        remove(&dir);
+    // The kernel holds on to a cgroup for a moment after the last process has left its list.
+    for _ in 0..LOOKS {
+        left.retain(|dir| !remove(dir));
+        if left.is_empty() {
+            return true;
+        }
+        tokio::time::sleep(PAUSE).await;
     }
+    false
 }
 
-/// Removes a cgroup and those below it; one that is not empty stays.
-fn remove(dir: &Path) {
+/// Removes a cgroup and those below it; one that is not empty stays. Says whether it is gone.
+fn remove(dir: &Path) -> bool {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove(&entry.path());
         }
     }
-    let _ = fs::remove_dir(dir);
+    match fs::remove_dir(dir) {
+        Ok(()) => true,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
 }

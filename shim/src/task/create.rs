@@ -102,6 +102,7 @@ impl Shim {
         }
         let bundle = Arc::new(Bundle::load(&request.bundle)?);
         let record = Record::new(
+            &request.id,
             &options,
             self.config.shim.bootstrap,
             &self.group,

@@ -19,6 +19,8 @@ const FILE: &str = "berth.json";
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Record {
+    /// The container's id.
+    pub id: String,
     /// The OCI runtime.
     pub runtime: String,
     /// Its state directory, without the containerd namespace.
@@ -36,12 +38,14 @@ pub struct Record {
 impl Record {
     /// The record of a container that is about to be made.
     pub fn new(
+        id: &str,
         options: &RuntimeOptions,
         bootstrap: Dialect,
         group: &str,
         cgroups_path: &str,
     ) -> Self {
         Self {
+            id: id.to_owned(),
             runtime: options.binary.clone(),
             root: options.root.clone(),
             systemd_cgroup: options.systemd_cgroup,
