@@ -92,7 +92,8 @@ impl Scratch {
         all.into_values().filter(|row| ours.contains(&row.pid)).collect()
     }
 
-    /// Whether a process carries this scratch's mark by itself.
+    /// Whether a process carries this scratch's mark by itself. A logger has neither environment nor folder of
+    /// the trial's, but its program lies in the scratch or is told of it.
     fn marks(&self, pid: u32) -> bool {
         let proc = PathBuf::from(format!("/proc/{pid}"));
         let cgroup = fs::read_to_string(proc.join("cgroup")).unwrap_or_default();
@@ -102,6 +103,11 @@ impl Scratch {
         let environment = fs::read(proc.join("environ")).unwrap_or_default();
         let mark = format!("{MARK}={}", self.root.display());
         if environment.split(|byte| *byte == 0).any(|entry| entry == mark.as_bytes()) {
+            return true;
+        }
+        let root = self.root.as_os_str().as_encoded_bytes();
+        let arguments = fs::read(proc.join("cmdline")).unwrap_or_default();
+        if arguments.windows(root.len()).any(|window| window == root) {
             return true;
         }
         let below = |link: &str| {
