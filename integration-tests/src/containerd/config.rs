@@ -1,7 +1,8 @@
 //! The configuration of a private containerd, in the dialect of its version.
 //!
 //! Decides the runtime handlers: `berth` (from the packaged file), `berth-path` (runc's runtime
-//! type, found by path) and `runc` (the Go shim that came with containerd).
+//! type, found by path), `runc` (the Go shim that came with containerd), and `witness` and
+//! `witness-path`, which are the first two with an `[options]` table that names another OCI runtime.
 
 use std::path::{Path, PathBuf};
 
@@ -17,10 +18,33 @@ pub fn drop_in(installation: &Installation, dir: &Path) -> Option<(PathBuf, &'st
     (installation.series.0 >= 2).then(|| (dir.join("conf.d/berth.toml"), VERSION_3))
 }
 
+/// The OCI runtime of the witness handlers in `dir`, and its text: it notes what it is called with and then is
+/// runc.
+pub fn witness(dir: &Path) -> (PathBuf, String) {
+    let seen = witnessed(dir);
+    let text = format!("#!/bin/sh\necho \"$@\" >>{}\nexec runc \"$@\"\n", seen.display());
+    (dir.join("bin/witness"), text)
+}
+
+/// The file of the witness's options, for a containerd that hands on a file.
+pub const OPTIONS: &str = "witness.toml";
+
+/// The options that name the witness.
+pub fn witness_options(dir: &Path) -> String {
+    format!("BinaryName = \"{}\"\n", witness(dir).0.display())
+}
+
+/// Where the witness notes its calls, a line each.
+pub fn witnessed(dir: &Path) -> PathBuf {
+    dir.join("witnessed")
+}
+
 /// The text of `config.toml` for a containerd whose files all live in `dir` and whose shim under
 /// test is `shim`.
 pub fn render(installation: &Installation, dir: &Path, shim: &Path) -> String {
     let modern = installation.series.0 >= 2;
+    let options = dir.join(OPTIONS);
+    let binary_name = witness_options(dir);
     let dir = dir.display();
     let version = if modern { 3 } else { 2 };
     let mut text = format!(
@@ -62,6 +86,8 @@ path = "{dir}/opt"
     for (handler, runtime_type, path) in [
         ("berth-path", "io.containerd.runc.v2", Some(shim)),
         ("runc", "io.containerd.runc.v2", None),
+        ("witness", "io.containerd.berth.v2", None),
+        ("witness-path", "io.containerd.runc.v2", Some(shim)),
     ] {
         text += &format!(
             "[{runtime}.containerd.runtimes.{handler}]\nruntime_type = \"{runtime_type}\"\n\
@@ -69,6 +95,15 @@ path = "{dir}/opt"
         );
         if let Some(path) = path {
             text += &format!("runtime_path = \"{}\"\n", path.display());
+        }
+        if handler.starts_with("witness") {
+            text += &format!("[{runtime}.containerd.runtimes.{handler}.options]\n");
+            // To runtimes of other names than its own, 1.6 hands on no more than a file's name.
+            text += &if path.is_none() && installation.series < (1, 7) {
+                format!("ConfigPath = \"{}\"\n", options.display())
+            } else {
+                binary_name.clone()
+            };
         }
     }
     if !modern {

@@ -11,14 +11,15 @@ use anyhow::{Result, anyhow};
 
 use super::Containerd;
 use crate::machine::{self, ProcessRow};
+use crate::under_test::reference;
 use crate::wait;
 
 /// Where runc keeps the state of containers that the shims start, a folder per containerd
 /// namespace.
 const RUNC_ROOT: &str = "/run/containerd/runc";
 
-/// All that is left of the container `id`: processes, mounts, cgroups, bundle and runc's state, one
-/// line each.
+/// All that is left of the container `id`: processes, mounts, cgroups, bundle, runc's state and a noted
+/// socket, one line each.
 pub fn of_container(containerd: &Containerd, namespace: &str, id: &str) -> Vec<String> {
     let mut left = Vec::new();
     for row in containerd.scratch.processes() {
@@ -40,6 +41,9 @@ pub fn of_container(containerd: &Containerd, namespace: &str, id: &str) -> Vec<S
             left.push(path.display().to_string());
         }
     }
+    // The reference leaves a killed shim's socket to the next `start`.
+    let socket = containerd.socket_left(namespace, id).filter(|_| !reference());
+    left.extend(socket.map(|path| format!("socket {}", path.display())));
     left
 }
 

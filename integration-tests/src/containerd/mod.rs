@@ -11,8 +11,9 @@ pub mod stage;
 pub mod task;
 pub mod watch;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ use nix::unistd::Pid;
 
 use crate::deadline::STUCK;
 use crate::scratch::{MARK, Scratch};
+use crate::shim::NO_CONFIG;
 use crate::{images, versions::Installation, wait};
 use ctr::Ctr;
 
@@ -42,8 +44,10 @@ pub struct Containerd {
     pub scratch: Scratch,
     /// The shim under test by a path whose name is what its runtime type asks for.
     pub shim: PathBuf,
-    /// The node's configuration that its shims read, if it is not the machine's.
-    berth_config: Option<PathBuf>,
+    /// The node's configuration that its shims read; never the machine's.
+    berth_config: PathBuf,
+    /// Noted sockets, by namespace and id of the container whose shim made them.
+    sockets: Mutex<BTreeMap<(String, String), PathBuf>>,
     process: Mutex<Option<Child>>,
 }
 
@@ -77,6 +81,10 @@ impl Containerd {
         let scratch = Scratch::new()?;
         let named = scratch.folder("bin")?.join("containerd-shim-berth-v2");
         symlink(&shim, &named)?;
+        let (witness, text) = config::witness(scratch.root());
+        fs::write(&witness, text)?;
+        fs::set_permissions(&witness, fs::Permissions::from_mode(0o755))?;
+        fs::write(scratch.path(config::OPTIONS), config::witness_options(scratch.root()))?;
         let settings = config::render(installation, scratch.root(), &named);
         fs::write(scratch.path("config.toml"), settings)?;
         scratch.folder("conf.d")?;
@@ -87,7 +95,8 @@ impl Containerd {
             installation: installation.clone(),
             scratch,
             shim: named,
-            berth_config: berth_config.map(Path::to_owned),
+            berth_config: berth_config.unwrap_or(Path::new(NO_CONFIG.1)).to_owned(),
+            sockets: Mutex::default(),
             process: Mutex::new(None),
         };
         containerd.launch()?;
@@ -134,13 +143,29 @@ impl Containerd {
         })?;
         let socket = PathBuf::from(address.trim().strip_prefix("unix://")?);
         self.scratch.expect_socket(socket.clone());
+        self.noted().insert((namespace.to_owned(), id.to_owned()), socket.clone());
         Some(socket)
+    }
+
+    /// The noted socket of the container `id`, if it exists.
+    pub fn socket_left(&self, namespace: &str, id: &str) -> Option<PathBuf> {
+        let noted = self.noted().get(&(namespace.to_owned(), id.to_owned())).cloned();
+        noted.filter(|socket| socket.symlink_metadata().is_ok())
+    }
+
+    fn noted(&self) -> MutexGuard<'_, BTreeMap<(String, String), PathBuf>> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The namespace for containers from ctr. It names their top-level cgroup too, so it is this
     /// scratch's alone.
     pub fn namespace(&self) -> &str {
         self.scratch.cgroup()
+    }
+
+    /// How the OCI runtime of the handlers `witness` and `witness-path` has been called so far, a line each.
+    pub fn witnessed(&self) -> String {
+        fs::read_to_string(config::witnessed(self.scratch.root())).unwrap_or_default()
     }
 
     /// This version's `ctr`, in [`Self::namespace`].
@@ -202,7 +227,7 @@ impl Containerd {
             .env("PATH", path)
             .env("NOTIFY_SOCKET", &notify)
             .env(MARK, self.scratch.root())
-            .envs(self.berth_config.iter().map(|path| ("BERTH_CONFIG", path)))
+            .env(NO_CONFIG.0, &self.berth_config)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

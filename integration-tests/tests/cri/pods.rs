@@ -3,8 +3,8 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use integration_tests::containerd::leftovers;
 use integration_tests::containerd::stage::Stage;
+use integration_tests::containerd::{Containerd, leftovers};
 use integration_tests::cri::Cri;
 use integration_tests::cri::pod::Pod;
 use integration_tests::under_test::reference;
@@ -40,17 +40,49 @@ pub fn the_handler_by_path_runs_the_shim(stage: &Stage) -> Result<()> {
     runs_the_shim(stage, "berth-path")
 }
 
+pub fn the_options_of_a_handler_by_runtime_type_reach_the_shim(stage: &Stage) -> Result<()> {
+    calls_the_witness(stage, "witness")
+}
+
+pub fn the_options_of_a_handler_by_path_reach_the_shim(stage: &Stage) -> Result<()> {
+    calls_the_witness(stage, "witness-path")
+}
+
+/// The handler's options name another OCI runtime: the sandbox and its containers are made by that one.
+fn calls_the_witness(stage: &Stage, handler: &str) -> Result<()> {
+    let containerd = stage.containerd()?;
+    let cri = Cri::connect(&containerd.socket())?;
+    let pod = Pod::start(&containerd, &cri, handler, |_| ())?;
+    let id = pod.run("only", &SLEEP)?;
+    ensure!(cri.exec_sync(&id, &["true"], 0)?.exit_code == 0, "a command in it");
+    let calls = containerd.witnessed();
+    let called = |verb: &str, id: &str| {
+        let verb = format!(" {verb} ");
+        calls.lines().any(|call| call.contains(&verb) && call.ends_with(id))
+    };
+    let made = called("create", &pod.id) && called("create", &id) && called("exec", &id);
+    ensure!(made, "the runtime that the options name was called with\n{calls}");
+    runs_under(&containerd, &pod, &id)?;
+    pod.remove(&[&id])
+}
+
 fn runs_the_shim(stage: &Stage, handler: &str) -> Result<()> {
     let containerd = stage.containerd()?;
     let cri = Cri::connect(&containerd.socket())?;
     let pod = Pod::start(&containerd, &cri, handler, |_| ())?;
     let id = pod.run("only", &SLEEP)?;
-    let shim = pod.shim_of(&id)?;
-    let runs = fs::read_link(format!("/proc/{}/exe", shim.pid))?;
-    ensure!(runs == containerd.shim.canonicalize()?, "{} serves the pod", runs.display());
+    runs_under(&containerd, &pod, &id)?;
     let said = cri.exec_sync(&id, &["echo", "hello"], 0)?;
     ensure!(said.stdout == b"hello\n", "{said:?}");
     pod.remove(&[&id])
+}
+
+/// The shim under test serves the container.
+fn runs_under(containerd: &Containerd, pod: &Pod<'_>, id: &str) -> Result<()> {
+    let shim = pod.shim_of(id)?;
+    let runs = fs::read_link(format!("/proc/{}/exe", shim.pid))?;
+    ensure!(runs == containerd.shim.canonicalize()?, "{} serves the pod", runs.display());
+    Ok(())
 }
 
 pub fn annotations_reach_the_shim(stage: &Stage) -> Result<()> {
