@@ -93,11 +93,11 @@ impl Container {
     ) -> ExecProcessRequest {
         let mut process = self.process.clone();
         process["args"] = serde_json::json!(args);
-        process["terminal"] = serde_json::json!(*streams == Streams::Terminal);
+        process["terminal"] = serde_json::json!(streams.is_terminal());
         ExecProcessRequest {
             id: self.id().into(),
             exec_id: id.into(),
-            terminal: *streams == Streams::Terminal,
+            terminal: streams.is_terminal(),
             stdin: io.stdin_path.clone(),
             stdout: io.stdout_path.clone(),
             stderr: io.stderr_path.clone(),

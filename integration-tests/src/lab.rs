@@ -138,7 +138,7 @@ impl Lab {
             id: launch.id.clone(),
             bundle: bundle.path.display().to_string(),
             rootfs: launch.rootfs.clone(),
-            terminal: launch.streams == Streams::Terminal,
+            terminal: launch.streams.is_terminal(),
             stdin: io.stdin_path.clone(),
             stdout: io.stdout_path.clone(),
             stderr: io.stderr_path.clone(),

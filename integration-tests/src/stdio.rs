@@ -183,6 +183,15 @@ pub enum Streams {
     Terminal,
     /// stdout and stderr to a URI (`file://`, `binary://`).
     Uri(String),
+    /// A terminal's output to a URI, and no input.
+    TerminalUri(String),
+}
+
+impl Streams {
+    /// Whether the process gets a terminal.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self, Streams::Terminal | Streams::TerminalUri(_))
+    }
 }
 
 impl Stdio {
@@ -203,6 +212,10 @@ impl Stdio {
             Streams::Terminal => (true, true, false),
             Streams::Uri(uri) => {
                 (stdio.stdout_path, stdio.stderr_path) = (uri.clone(), uri.clone());
+                return Ok(stdio);
+            }
+            Streams::TerminalUri(uri) => {
+                stdio.stdout_path = uri.clone();
                 return Ok(stdio);
             }
         };

@@ -15,12 +15,16 @@ mod by_hand;
 mod churn;
 #[path = "direct/configured.rs"]
 mod configured;
+#[path = "direct/deadlines.rs"]
+mod deadlines;
 #[path = "direct/deaths.rs"]
 mod deaths;
 #[path = "direct/execs.rs"]
 mod execs;
 #[path = "direct/faults.rs"]
 mod faults;
+#[path = "direct/full_disks.rs"]
+mod full_disks;
 #[path = "direct/lifecycle.rs"]
 mod lifecycle;
 #[path = "direct/loggers.rs"]
@@ -64,6 +68,8 @@ fn main() -> ExitCode {
     by_hand::register(&mut suite);
     options::register(&mut suite);
     faults::register(&mut suite);
+    deadlines::register(&mut suite);
+    full_disks::register(&mut suite);
     deaths::register(&mut suite);
     logs::register(&mut suite);
     churn::register(&mut suite);

@@ -3,14 +3,17 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use integration_tests::deadline::within;
+use anyhow::{Context, Result, ensure};
+use integration_tests::deadline::{Process, within};
 use integration_tests::lab::{Lab, Launch};
+use integration_tests::machine;
 use integration_tests::stdio::Streams;
 use integration_tests::suite::Suite;
-use integration_tests::task::CallError;
+use integration_tests::task::{CallError, refused};
 use integration_tests::trials;
+use ttrpc::Code;
 
 /// Adds the trials.
 pub fn register(suite: &mut Suite) {
@@ -24,6 +27,11 @@ pub fn register(suite: &mut Suite) {
             an_exec_may_log_to_a_binary_of_its_own,
             a_binary_that_does_not_exist_fails_create,
             a_binary_that_exits_at_once_fails_create_or_loses_its_output,
+            a_terminals_output_goes_to_a_binary,
+            a_terminal_outlives_its_binary,
+            a_binary_that_is_never_ready_fails_create_in_time,
+            a_binary_that_stays_ends_with_a_failed_create,
+            a_binary_that_stays_ends_with_its_shim,
             an_unknown_scheme_is_refused,
         ]
     );
@@ -48,7 +56,7 @@ fn logger(lab: &Lab) -> Result<PathBuf> {
     program(lab, "logger", script)
 }
 
-fn program(lab: &Lab, name: &str, script: &str) -> Result<PathBuf> {
+pub fn program(lab: &Lab, name: &str, script: &str) -> Result<PathBuf> {
     let path = lab.scratch.path(name);
     fs::write(&path, script)?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
@@ -127,8 +135,7 @@ async fn refusal(lab: &Lab, uri: String) -> Result<CallError> {
 async fn a_binary_that_does_not_exist_fails_create(lab: &Lab) -> Result<()> {
     let nowhere = lab.scratch.path("nowhere");
     let err = refusal(lab, format!("binary://{}", nowhere.display())).await?;
-    ensure!(err.message.contains("nowhere"), "{err}");
-    Ok(())
+    refused::<()>(Err(err), Code::UNKNOWN, "nowhere")
 }
 
 async fn a_binary_that_exits_at_once_fails_create_or_loses_its_output(lab: &Lab) -> Result<()> {
@@ -149,6 +156,90 @@ async fn a_binary_that_exits_at_once_fails_create_or_loses_its_output(lab: &Lab)
 
 async fn an_unknown_scheme_is_refused(lab: &Lab) -> Result<()> {
     let err = refusal(lab, "pigeon:///loft".into()).await?;
-    ensure!(err.message.contains("pigeon"), "{err}");
+    refused::<()>(Err(err), Code::UNKNOWN, "pigeon")
+}
+
+async fn a_terminals_output_goes_to_a_binary(lab: &Lab) -> Result<()> {
+    let folder = lab.scratch.folder("logged")?;
+    let uri = format!("binary://{}?into={}", logger(lab)?.display(), folder.display());
+    let c = lab.run(on_a_terminal(logging_to(lab, uri, "echo out; echo err >&2"))).await?;
+    ensure!(within("Wait", c.wait()).await?? == 0);
+    lab.retire(c).await?;
+    read_until(&folder.join("who"), "done\n").await?;
+    ensure!(fs::read_to_string(folder.join("out"))? == "out\r\nerr\r\n");
+    ensure!(fs::read_to_string(folder.join("err"))?.is_empty());
     Ok(())
+}
+
+fn on_a_terminal(launch: Launch) -> Launch {
+    let streams = match launch.streams {
+        Streams::Uri(uri) => Streams::TerminalUri(uri),
+        other => other,
+    };
+    Launch { streams, spec: launch.spec.terminal(), ..launch }
+}
+
+/// A terminal that nobody reads stops whoever writes to it.
+async fn a_terminal_outlives_its_binary(lab: &Lab) -> Result<()> {
+    let quitter = program(lab, "quitter", "#!/bin/sh\nexit 0\n")?;
+    let uri = format!("binary://{}", quitter.display());
+    let launch = logging_to(lab, uri, "head -c 1000000 /dev/zero; exit 3");
+    let c = lab.run(on_a_terminal(launch)).await?;
+    ensure!(within("Wait", c.wait()).await?? == 3);
+    lab.retire(c).await
+}
+
+async fn a_binary_that_is_never_ready_fails_create_in_time(lab: &Lab) -> Result<()> {
+    let sloth = program(lab, "sloth", "#!/bin/sh\nexec sleep 100000\n")?;
+    let launch = logging_to(lab, format!("binary://{}", sloth.display()), "true");
+    let bundle = lab.bundle("birch", Some(&launch.spec))?;
+    let mut shim = lab.start_shim(&bundle, &Default::default()).await?;
+    shim.task = shim.task.patient_for(Duration::from_secs(5));
+    let created = lab.create_in(shim.clone(), bundle.clone(), launch).await?.map(|c| c.pid);
+    refused(created, Code::UNKNOWN, "sloth")?;
+    lab.dismiss_shim(&shim, &bundle).await
+}
+
+/// A logger that ends neither with its input nor when it is asked to, and where it writes its PID.
+fn stayer(lab: &Lab) -> Result<(String, PathBuf)> {
+    let pid = lab.scratch.path("stayer.pid");
+    let script = format!(
+        "#!/bin/sh\ntrap '' TERM\necho $$ >{}\nexec 5>&-\nwhile :; do sleep 1; done\n",
+        pid.display()
+    );
+    let path = program(lab, "stayer", &script)?;
+    Ok((format!("binary://{}", path.display()), pid))
+}
+
+/// The process whose PID is in the file, unless it has gone.
+fn process_in(file: &Path) -> Result<Option<Process>> {
+    let pid = fs::read_to_string(file)?.trim().parse()?;
+    let held = Process::open(pid);
+    let is_it = machine::process(pid).is_some_and(|row| row.command.contains("stayer"));
+    Ok(held.filter(|_| is_it))
+}
+
+async fn a_binary_that_stays_ends_with_a_failed_create(lab: &Lab) -> Result<()> {
+    let (uri, pid) = stayer(lab)?;
+    let spec = lab.spec("birch", &["no-such-program"]);
+    let launch = Launch { streams: Streams::Uri(uri), ..lab.launch("birch", spec) };
+    let bundle = lab.bundle("birch", Some(&launch.spec))?;
+    let shim = lab.start_shim(&bundle, &Default::default()).await?;
+    let created = lab.create_in(shim.clone(), bundle.clone(), launch).await?.map(|c| c.pid);
+    refused(created, Code::UNKNOWN, "no-such-program")?;
+    let stays = process_in(&pid)?;
+    lab.dismiss_shim(&shim, &bundle).await?;
+    match stays {
+        Some(stays) => stays.exited().await,
+        None => Ok(()),
+    }
+}
+
+async fn a_binary_that_stays_ends_with_its_shim(lab: &Lab) -> Result<()> {
+    let (uri, pid) = stayer(lab)?;
+    let c = lab.run(logging_to(lab, uri, "echo out")).await?;
+    within("Wait", c.wait()).await??;
+    let stays = process_in(&pid)?.context("it ended by itself")?;
+    lab.retire(c).await?;
+    stays.exited().await
 }
