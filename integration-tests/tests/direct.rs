@@ -41,6 +41,8 @@ mod pods;
 mod processes;
 #[path = "direct/random.rs"]
 mod random;
+#[path = "direct/refusals.rs"]
+mod refusals;
 #[path = "direct/resources.rs"]
 mod resources;
 #[path = "direct/signals.rs"]
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
     processes::register(&mut suite);
     resources::register(&mut suite);
     bundles::register(&mut suite);
+    refusals::register(&mut suite);
     boundaries::register(&mut suite);
     starts::register(&mut suite);
     configured::register(&mut suite);
