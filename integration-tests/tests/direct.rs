@@ -25,6 +25,8 @@ mod execs;
 mod faults;
 #[path = "direct/full_disks.rs"]
 mod full_disks;
+#[path = "direct/layers.rs"]
+mod layers;
 #[path = "direct/lifecycle.rs"]
 mod lifecycle;
 #[path = "direct/loggers.rs"]
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
     processes::register(&mut suite);
     resources::register(&mut suite);
     bundles::register(&mut suite);
+    layers::register(&mut suite);
     refusals::register(&mut suite);
     boundaries::register(&mut suite);
     starts::register(&mut suite);

@@ -9,10 +9,15 @@ use anyhow::{Context, Result, ensure};
 use integration_tests::deadline::within;
 use integration_tests::lab::{Lab, Launch};
 use integration_tests::shim::{Reply, Start};
+use integration_tests::stdio::Streams;
 use integration_tests::suite::Suite;
-use integration_tests::task::any;
+use integration_tests::task::{any, refused};
 use integration_tests::trials;
 use protobuf::well_known_types::any::Any;
+use ttrpc::Code;
+
+use crate::faults::runtime;
+use crate::starts::takes_the_shim;
 
 /// Adds the trials.
 pub fn register(suite: &mut Suite) {
@@ -23,16 +28,23 @@ pub fn register(suite: &mut Suite) {
             options_name_another_runtime_binary,
             options_in_a_toml_body_are_understood,
             options_in_a_toml_file_are_understood,
+            switches_reach_the_runtime,
+            switches_in_toml_reach_the_runtime,
+            the_owner_of_the_streams_is_the_one_that_is_named,
+            a_shim_cgroup_in_toml_takes_the_shim,
             malformed_toml_options_are_refused,
         ]
     );
 }
 
-/// A runtime that notes that it was asked, and then is runc.
+/// A runtime that notes that it was asked, and then is runc, without the switches that not every machine and
+/// release has: pivots, criu, systemd.
 fn witness(lab: &Lab) -> Result<(PathBuf, PathBuf)> {
     let seen = lab.scratch.path("witnessed");
     let script = format!(
-        "#!/bin/sh\necho \"$@\" >>{}\nexec {} \"$@\"\n",
+        "#!/bin/sh\necho \"$@\" >>{}\n\
+        for word in \"$@\"; do\nshift\ncase $word in --no-pivot|--systemd-cgroup|--criu|/no/criu) ;;\n\
+        *) set -- \"$@\" \"$word\" ;;\nesac\ndone\nexec {} \"$@\"\n",
         seen.display(),
         lab.under_test.runtime.display()
     );
@@ -99,6 +111,74 @@ async fn options_in_a_toml_file_are_understood(lab: &Lab) -> Result<()> {
     ensure_private_root(lab, &witnessed(lab, options, &seen).await?)
 }
 
+const SWITCHES: [&str; 4] =
+    ["--systemd-cgroup", "--criu /no/criu", "--no-pivot", "--no-new-keyring"];
+
+/// Each where it belongs: before the verb what is about the runtime, behind it what is about the create.
+fn ensure_switches(calls: &str) -> Result<()> {
+    let create = calls.lines().find(|line| line.contains(" create ")).context("no create")?;
+    let (before, after) = create.split_once(" create ").context("found above")?;
+    let [systemd, criu, pivot, keyring] = SWITCHES;
+    ensure!(before.contains(systemd) && before.contains(criu), "{create}");
+    ensure!(after.contains(pivot) && after.contains(keyring), "{create}");
+    Ok(())
+}
+
+async fn switches_reach_the_runtime(lab: &Lab) -> Result<()> {
+    let (program, seen) = witness(lab)?;
+    let mut options = lab.options(|options| {
+        options.binary_name = program.display().to_string();
+        options.systemd_cgroup = true;
+        options.no_pivot_root = true;
+        options.no_new_keyring = true;
+    });
+    // criu_path, field 8, which containerd 2.x has reserved.
+    protobuf::CodedOutputStream::vec(&mut options.value).write_string(8, "/no/criu")?;
+    ensure_switches(&witnessed(lab, options, &seen).await?)
+}
+
+async fn switches_in_toml_reach_the_runtime(lab: &Lab) -> Result<()> {
+    let (program, seen) = witness(lab)?;
+    let text = toml_options(lab, &program).replace("SystemdCgroup = false", "SystemdCgroup = true")
+        + "CriuPath = \"/no/criu\"\nNoPivotRoot = true\nNoNewKeyring = true\n";
+    ensure_switches(&witnessed(lab, runtime_options("", text.as_bytes())?, &seen).await?)
+}
+
+/// So that a process in a user namespace may reopen its own output. The runtime then gives them to the process's
+/// user, and leaves the group.
+async fn the_owner_of_the_streams_is_the_one_that_is_named(lab: &Lab) -> Result<()> {
+    let seen = lab.scratch.path("owners");
+    let looks = format!(
+        "exec 3>&1 4>&2; stat -L -c %u:%g /proc/$$/fd/3 /proc/$$/fd/4 >>{}; exec 3>&- 4>&-",
+        seen.display()
+    );
+    let program = runtime(lab, "--pid-file", &looks)?;
+    let options = lab.options(|options| {
+        options.binary_name = program.display().to_string();
+        (options.io_uid, options.io_gid) = (1000, 5000);
+    });
+    let stat = ["stat", "-L", "-c", "%g", "/dev/stdout", "/dev/stderr"];
+    let script = format!("{}; read line", stat.join(" "));
+    let launch = Launch { options: Some(options), ..lab.shell("birch", &script) };
+    let mut c = lab.run(Launch { streams: Streams::All, ..launch }).await?;
+    c.io.stdout.as_ref().context("captured")?.shows("5000\n5000\n").await?;
+    let leaf = lab.exec(&c, "leaf", &stat, Streams::Output).await?;
+    ensure!(leaf.io.stdout_text().await? == "5000\n5000\n");
+    // Both streams of the container, then both of the exec.
+    let owners = fs::read_to_string(&seen)?;
+    ensure!(owners == "1000:5000\n".repeat(4), "{owners}");
+    c.io.stdin.take().context("open")?.write("go\n").await?;
+    ensure!(within("Wait", c.wait()).await?? == 0);
+    lab.retire(c).await
+}
+
+async fn a_shim_cgroup_in_toml_takes_the_shim(lab: &Lab) -> Result<()> {
+    let (program, _) = witness(lab)?;
+    let name = format!("/{}/shims", lab.scratch.cgroup());
+    let text = format!("{}ShimCgroup = \"{name}\"\n", toml_options(lab, &program));
+    takes_the_shim(lab, &name, runtime_options("", text.as_bytes())?).await
+}
+
 async fn malformed_toml_options_are_refused(lab: &Lab) -> Result<()> {
     for options in
         [runtime_options("", b"BinaryName = [")?, runtime_options("/no/such/options.toml", b"")?]
@@ -114,8 +194,8 @@ async fn malformed_toml_options_are_refused(lab: &Lab) -> Result<()> {
         }
         let shim = integration_tests::shim::Shim::connect(Reply::parse(&finished.stdout)?, "birch")
             .await?;
-        let created = lab.create_in(shim.clone(), bundle.clone(), launch).await?;
-        ensure!(created.is_err(), "malformed options were taken");
+        let created = lab.create_in(shim.clone(), bundle.clone(), launch).await?.map(|c| c.pid);
+        refused(created, Code::UNKNOWN, "options")?;
         lab.dismiss_shim(&shim, &bundle).await?;
     }
     Ok(())

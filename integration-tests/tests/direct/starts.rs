@@ -13,6 +13,7 @@ use integration_tests::machine;
 use integration_tests::shim::{Dialect, Reply, Start, conventional_sockets};
 use integration_tests::suite::Suite;
 use integration_tests::trials;
+use protobuf::well_known_types::any::Any;
 
 /// Adds the trials.
 pub fn register(suite: &mut Suite) {
@@ -160,6 +161,12 @@ async fn garbage_on_stdin_of_start_is_refused_or_ignored(lab: &Lab) -> Result<()
 
 async fn shim_cgroup_takes_the_shim(lab: &Lab) -> Result<()> {
     let name = format!("/{}/shims", lab.scratch.cgroup());
+    let options = lab.options(|options| options.shim_cgroup = name.clone());
+    takes_the_shim(lab, &name, options).await
+}
+
+/// Makes the cgroup `name`, and holds when `options` bring a shim there.
+pub async fn takes_the_shim(lab: &Lab, name: &str, options: Any) -> Result<()> {
     let mut folders = Vec::new();
     for (_, root) in machine::cgroup_hierarchies()? {
         let folder = root.join(name.trim_start_matches('/'));
@@ -175,10 +182,10 @@ async fn shim_cgroup_takes_the_shim(lab: &Lab) -> Result<()> {
         folders.push(folder);
     }
     let mut launch = lab.sleeper("birch");
-    launch.options = Some(lab.options(|options| options.shim_cgroup = name.clone()));
+    launch.options = Some(options);
     let c = lab.create(launch).await?;
     let where_it_is = fs::read_to_string(format!("/proc/{}/cgroup", c.shim.pid))?;
-    ensure!(where_it_is.contains(&name), "the shim is in\n{where_it_is}");
+    ensure!(where_it_is.contains(name), "the shim is in\n{where_it_is}");
     let shim = integration_tests::deadline::Process::open(c.shim.pid);
     lab.retire(c).await?;
     if let Some(shim) = shim {
