@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use containerd_shim_protos::api;
+use containerd_shim_protos::shim::oci::ProcessDetails;
 use protobuf::{EnumOrUnknown, Message};
 use ttrpc::Code;
 use ttrpc::asynchronous::Client;
@@ -18,6 +19,9 @@ pub use containerd_shim_protos::types::empty::Empty;
 pub const V2: &str = "containerd.task.v2.Task";
 /// The service name that containerd 2.x calls on a shim that advertised it.
 pub const V3: &str = "containerd.task.v3.Task";
+
+/// The type of what Pids says of an exec.
+const DETAILS: &str = "containerd.runc.v1.ProcessDetails";
 
 /// A call that gave no answer of its type.
 #[derive(Clone, Debug)]
@@ -150,11 +154,20 @@ impl Task {
         self.call::<_, Empty>("Exec", request).await.map(drop)
     }
 
-    /// Pids: each with the exec id that its details carry (empty for the init and for strangers).
+    /// Pids.
     pub async fn pids(&self, id: &str) -> Answer<Vec<u32>> {
+        Ok(self.processes(id).await?.into_iter().map(|(pid, _)| pid).collect())
+    }
+
+    /// Pids: each with the exec id that its details carry (none for the init and for strangers).
+    pub async fn processes(&self, id: &str) -> Answer<Vec<(u32, Option<String>)>> {
         let request = api::PidsRequest { id: id.into(), ..Default::default() };
         let answer: api::PidsResponse = self.call("Pids", &request).await?;
-        Ok(answer.processes.iter().map(|process| process.pid).collect())
+        let exec = |process: &api::ProcessInfo| {
+            let details = process.info.as_ref().filter(|any| any.type_url == DETAILS)?;
+            Some(ProcessDetails::parse_from_bytes(&details.value).ok()?.exec_id)
+        };
+        Ok(answer.processes.iter().map(|process| (process.pid, exec(process))).collect())
     }
 
     /// Pause.

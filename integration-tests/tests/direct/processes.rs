@@ -19,6 +19,7 @@ pub fn register(suite: &mut Suite) {
         "processes",
         [
             pids_lists_init_execs_and_children,
+            pids_tell_which_process_is_which_exec,
             pids_of_a_nested_cgroup_are_listed,
             a_child_left_in_the_host_pid_namespace_dies_with_the_init,
             a_child_left_in_a_shared_pid_namespace_dies_with_the_init,
@@ -42,6 +43,20 @@ async fn pids_lists_init_execs_and_children(lab: &Lab) -> Result<()> {
     let child = machine::children(c.pid).first().context("the init has a child")?.pid;
     let want = sorted(vec![c.pid, leaf.pid, child]);
     ensure!(sorted(c.task().pids("birch").await?) == want, "want {want:?}");
+    lab.retire(c).await
+}
+
+/// `ctr task ps` and the kubelet's debuggers go by this.
+async fn pids_tell_which_process_is_which_exec(lab: &Lab) -> Result<()> {
+    let c = lab.run(lab.sleeper("birch")).await?;
+    let leaf = lab.exec(&c, "leaf", &["sleep", "100000"], Streams::Null).await?;
+    let twig = lab.exec(&c, "twig", &["sleep", "100000"], Streams::Null).await?;
+    let mut told = c.task().processes("birch").await?;
+    told.sort_unstable();
+    let named = |exec: &str| Some(exec.to_owned());
+    let mut want = vec![(c.pid, None), (leaf.pid, named("leaf")), (twig.pid, named("twig"))];
+    want.sort_unstable();
+    ensure!(told == want, "told {told:?}, want {want:?}");
     lab.retire(c).await
 }
 

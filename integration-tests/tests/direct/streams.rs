@@ -19,6 +19,7 @@ pub fn register(suite: &mut Suite) {
             twenty_mebibytes_of_an_exec_arrive_whole_and_in_order,
             stdin_goes_on_until_close_io,
             stdin_of_an_exec_goes_on_until_close_io,
+            stdin_closed_before_the_start_ends_once_it_is_read,
             stdin_of_twenty_mebibytes_arrives_whole,
             a_reader_may_detach_and_come_back,
             output_waits_for_a_reader_that_comes_late,
@@ -113,6 +114,29 @@ async fn stdin_of_an_exec_goes_on_until_close_io(lab: &Lab) -> Result<()> {
     ensure!(within("Wait", c.task().wait("birch", "leaf")).await??.exit_status == 0);
     ensure!(out.text_to_end().await? == "words\n");
     c.task().delete("birch", "leaf").await?;
+    lab.retire(c).await
+}
+
+/// A client whose own input was short closes before it starts: what it wrote is read, and then the end.
+async fn stdin_closed_before_the_start_ends_once_it_is_read(lab: &Lab) -> Result<()> {
+    let c = lab.run(lab.sleeper("birch")).await?;
+    let mut leaf = lab.add_exec(&c, "leaf", &["cat"], &Streams::All).await?;
+    let mut input = leaf.stdin.take().context("open")?;
+    input.write("words\n").await?;
+    c.task().close_stdin("birch", "leaf").await?;
+    c.task().start("birch", "leaf").await?;
+    // Until the start, which opens an exec's streams, the words are in nobody's hands but the client's.
+    drop(input);
+    ensure!(leaf.stdout_text().await? == "words\n");
+    ensure!(within("Wait", c.task().wait("birch", "leaf")).await??.exit_status == 0);
+    lab.retire(c).await?;
+    let launch = with(lab.launch("beech", lab.spec("beech", &["cat"])), Streams::All);
+    let mut c = lab.create(launch).await?;
+    c.io.stdin.take().context("open")?.write("words\n").await?;
+    c.task().close_stdin("beech", "").await?;
+    c.start().await?;
+    ensure!(c.io.stdout_text().await? == "words\n");
+    ensure!(within("Wait", c.wait()).await?? == 0);
     lab.retire(c).await
 }
 
