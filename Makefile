@@ -39,8 +39,9 @@ gpu-test: ## test on this machine's real GPU; says why it skips what cannot run 
 	@scripts/gpu-test
 
 .PHONY: soak
-soak: setup build ## a thousand containers and a thousand execs: nothing may leak or grow
-	@BERTH_SOAK=1000 scripts/test -p berth-integration-tests churn
+soak: setup build ## a thousand containers, execs and random calls of each client: nothing may leak, grow or hang
+	@export BERTH_SOAK=1000; \
+	for trials in churn random::; do scripts/test -p berth-integration-tests "$$trials"; done
 
 .PHONY: bench
 bench: setup build ## measure Berth beside containerd-shim-runc-v2 (ARGS="--quick" for fewer runs)

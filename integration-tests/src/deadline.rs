@@ -62,6 +62,25 @@ impl Process {
         sent == 0
     }
 
+    /// How many descriptors it may have; with `to`, from now on.
+    pub fn descriptor_limit(&self, to: Option<u64>) -> Result<u64> {
+        let pid = self.pid as libc::pid_t;
+        let mut was = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        let none = std::ptr::null();
+        // SAFETY: a null pointer changes nothing; the other is to a structure of our own.
+        let read = unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, none, &raw mut was) };
+        let set = to.map_or(0, |soft| {
+            let wanted = libc::rlimit { rlim_cur: soft, ..was };
+            let unread = std::ptr::null_mut();
+            // SAFETY: the kernel reads one structure of our own and writes none.
+            unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const wanted, unread) }
+        });
+        if read != 0 || set != 0 {
+            bail!("the limits of process {pid}: {}", std::io::Error::last_os_error());
+        }
+        Ok(was.rlim_cur)
+    }
+
     /// Blocks until the process has exited or `patience` is over; true when it has exited.
     pub fn exited_within(&self, patience: Duration) -> bool {
         let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];

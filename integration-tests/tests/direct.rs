@@ -19,6 +19,8 @@ mod configured;
 mod deadlines;
 #[path = "direct/deaths.rs"]
 mod deaths;
+#[path = "direct/dice.rs"]
+mod dice;
 #[path = "direct/execs.rs"]
 mod execs;
 #[path = "direct/faults.rs"]
@@ -33,6 +35,8 @@ mod lifecycle;
 mod loggers;
 #[path = "direct/logs.rs"]
 mod logs;
+#[path = "direct/moments.rs"]
+mod moments;
 #[path = "direct/options.rs"]
 mod options;
 #[path = "direct/order.rs"]
@@ -47,6 +51,8 @@ mod random;
 mod refusals;
 #[path = "direct/resources.rs"]
 mod resources;
+#[path = "direct/scarcity.rs"]
+mod scarcity;
 #[path = "direct/signals.rs"]
 mod signals;
 #[path = "direct/starts.rs"]
@@ -76,7 +82,9 @@ fn main() -> ExitCode {
     faults::register(&mut suite);
     deadlines::register(&mut suite);
     full_disks::register(&mut suite);
+    scarcity::register(&mut suite);
     deaths::register(&mut suite);
+    moments::register(&mut suite);
     logs::register(&mut suite);
     churn::register(&mut suite);
     random::register(&mut suite);
