@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use containerd_shim_protos::api::Status;
+use containerd_shim_protos::api::{Mount, Status};
 use integration_tests::bundle::Bundle;
 use integration_tests::deadline::{Process, eventually, within};
 use integration_tests::lab::{Lab, Launch};
@@ -29,6 +29,7 @@ pub fn register(suite: &mut Suite) {
         [
             a_cgroup_of_another_name_is_never_swept,
             a_create_of_another_shims_container_spares_it,
+            the_delete_command_in_another_containers_bundle_spares_it,
             a_create_after_the_shutdown_is_refused,
             a_hanging_hook_leaves_no_cgroup,
             a_created_container_is_deleted_without_waiting_for_its_output,
@@ -78,6 +79,25 @@ async fn a_create_of_another_shims_container_spares_it(lab: &Lab) -> Result<()> 
     shim.task.shutdown("birch").await?;
     bundle.remove()?;
     lab.retire(first).await
+}
+
+/// containerd starts the command in the bundle of whichever member of a pod it thinks of.
+async fn the_delete_command_in_another_containers_bundle_spares_it(lab: &Lab) -> Result<()> {
+    let mut launch = lab.sleeper("birch");
+    launch.spec.json["root"]["path"] = "rootfs".into();
+    launch.rootfs = vec![Mount {
+        type_: "bind".into(),
+        source: lab.image.display().to_string(),
+        options: vec!["rbind".into(), "rw".into()],
+        ..Default::default()
+    }];
+    let c = lab.run(launch).await?;
+    let stranger = Bundle { id: "beech".into(), path: c.bundle.path.clone() };
+    lab.caller.delete_raw(&lab.scratch, &stranger).await?;
+    ensure!(c.status().await? == Status::RUNNING);
+    ensure!(!machine::mounts_below(&c.bundle.rootfs())?.is_empty(), "its root was unmounted");
+    ensure!(c.bundle.path.join("config.json").exists());
+    lab.retire(c).await
 }
 
 async fn a_create_after_the_shutdown_is_refused(lab: &Lab) -> Result<()> {
