@@ -89,15 +89,14 @@ pub fn a_cdi_device_that_cannot_be_had_is_named(stage: &Stage) -> Result<()> {
         "berth: CDI device nvidia.com/gpu=2 brings the hook \"/opt/vendor/bin/do-as-i-say\", which Berth does not run; \
          remove it from the specification, or the node's operator sets policy.cdi-hooks = true",
     )?;
-    let task = Task::named(&world.containerd, "unknown");
-    let flags = ["--annotation", "cdi.k8s.io/gpu=nvidia.com/gpu=9"];
-    let said = task.foreground(BERTH, &flags, &["true"])?;
-    ensure!(
-        said.code() == 1 && said.err.contains("berth: CDI device nvidia.com/gpu=9: "),
-        "{said:?}"
-    );
-    ensure!(said.err.contains("nvidia-ctk cdi generate"), "{said:?}");
-    task.removed()?;
+    world.refuses(
+        &["--annotation", "cdi.k8s.io/gpu=nvidia.com/gpu=9"],
+        &format!(
+            "berth: CDI device nvidia.com/gpu=9: no CDI spec has the device nvidia.com/gpu=9; looked into {}; list what there is in \
+             /etc/cdi and /var/run/cdi, or write the specification anew with nvidia-ctk cdi generate",
+            world.node.path("cdi").display()
+        ),
+    )?;
     world.node.is_free()
 }
 

@@ -82,8 +82,12 @@ pub fn unknown_names_are_refused_and_a_pods_own_are_not_heard(stage: &Stage) -> 
     specify(&kubelet.node.path("cdi"), "nvidia.json", "nvidia.com/gpu", &[("0", brings)])?;
     let pod = kubelet.pod(&[("cdi.k8s.io/forged", "nvidia.com/gpu=0")])?;
     let words = kubelet.refused(&pod, "main", named("nvidia.com/gpu=7"))?;
-    ensure!(words.starts_with("berth: CDI device nvidia.com/gpu=7: "), "{words}");
-    ensure!(words.contains(&kubelet.node.path("cdi").display().to_string()), "{words}");
+    let expected = format!(
+        "berth: CDI device nvidia.com/gpu=7: no CDI spec has the device nvidia.com/gpu=7; looked into {}; list what there is in \
+         /etc/cdi and /var/run/cdi, or write the specification anew with nvidia-ctk cdi generate",
+        kubelet.node.path("cdi").display()
+    );
+    ensure!(words == expected, "{words}\n  is not\n{expected}");
     let id = pod.run("plain", &SLEEP)?;
     kubelet.has_nothing(&id)?;
     pod.remove(&[&id])?;

@@ -127,8 +127,13 @@ pub fn a_refused_container_starts_when_there_is_room(stage: &Stage) -> Result<()
     let (first, second) =
         (kubelet.pod(&[("berth.dev/gpus", "1")])?, kubelet.pod(&[("berth.dev/gpus", "1")])?);
     let holder = first.run("main", &SLEEP)?;
+    let words = format!(
+        "berth: no room for gpus 1: {}: held by tests/{}; nothing is free",
+        kubelet.uuid(0)?,
+        first.name()
+    );
     for _ in 0..2 {
-        kubelet.refused(&second, "main", |_| ())?;
+        kubelet.refused_with(&second, "main", &words)?;
     }
     first.remove(&[&holder])?;
     let main = second.run("main", &SLEEP)?;

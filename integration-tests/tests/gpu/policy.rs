@@ -211,11 +211,11 @@ pub fn ceilings_limit_what_a_namespace_holds(stage: &Stage) -> Result<()> {
         .node
         .configure(&format!("{any}[policy.ceilings.\"*\"]\nmemory = {}", memory * 2 - 1))?;
     let pod = kubelet.pod_in("team-a", &[("berth.dev/gpus", "2"), ("less.berth.dev/gpus", "1")])?;
-    let words = kubelet.refused(&pod, "main", |_| ())?;
-    ensure!(
-        words.contains("MiB") && words.ends_with("(policy.ceilings.\"*\"); nearest fit: gpus 1"),
-        "{words}"
+    let words = format!(
+        "berth: no room for gpus 2 in namespace team-a: it holds 0 MiB of at most {} MiB (policy.ceilings.\"*\"); nearest fit: gpus 1",
+        memory * 2 - 1
     );
+    kubelet.refused_with(&pod, "main", &words)?;
     let less = pod.run("less", &SLEEP)?;
     pod.remove(&[&less])?;
     kubelet.node.is_free()

@@ -214,8 +214,15 @@ pub fn external_grants_may_overlap_each_other_but_never_berths_own(stage: &Stage
     let words = kubelet.refused(&ours, "main", |_| ())?;
     let holders =
         [&one, &two].map(|pod| format!("held by tests/{}/main (another allocator's)", pod.name()));
-    let expected = format!("{}: {} and {}", kubelet.uuid(0)?, holders[0], holders[1]);
-    ensure!(words.contains(&expected) && words.ends_with("; nearest fit: gpus 3"), "{words}");
+    let free = (1..4).map(|index| Ok(format!("{}: free", kubelet.uuid(index)?)));
+    let expected = format!(
+        "berth: no room for gpus 4: {}: {} and {}; {}; nearest fit: gpus 3",
+        kubelet.uuid(0)?,
+        holders[0],
+        holders[1],
+        free.collect::<Result<Vec<_>>>()?.join("; ")
+    );
+    ensure!(words == expected, "{words}\n  is not\n{expected}");
     let fits = ours.run("fits", &SLEEP)?;
     let third = kubelet.pod(&[])?;
     let words = kubelet.refused(&third, "main", |config| inject(config, &kubelet, &[1]))?;
@@ -249,10 +256,12 @@ pub fn annotations_must_agree_with_what_was_allocated(stage: &Stage) -> Result<(
     );
     ensure!(words == expected, "{words}\n  is not\n{expected}");
     let words = kubelet.refused(&pod, "named", |config| inject(config, &kubelet, &[0]))?;
-    ensure!(
-        words.contains("named.berth.dev/devices") && words.contains("has already given"),
-        "{words}"
+    let expected = format!(
+        "berth: annotation named.berth.dev/devices={:?}: injected has already given this container {}; ask for the same, or ask for nothing",
+        kubelet.uuid(1)?,
+        kubelet.uuid(0)?
     );
+    ensure!(words == expected, "{words}\n  is not\n{expected}");
     let same = pod.run_adjusted("same", &SLEEP, |config| inject(config, &kubelet, &[0]))?;
     let grant = is_recorded(&kubelet, &same, "injected", &[0])?;
     ensure!(grant["requested"]["same.berth.dev/gpus"] == "1", "{grant:#}");

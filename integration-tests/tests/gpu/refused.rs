@@ -54,7 +54,12 @@ pub fn annotations_that_cannot_be_understood(stage: &Stage) -> Result<()> {
     ] {
         refuses(&world, annotations, words)?;
     }
-    Ok(())
+    // Of a container of a pod, where there is none.
+    world.refuses(
+        &["--annotation", "main.berth.dev/gpus=1"],
+        "berth: annotation main.berth.dev/gpus=\"1\": it addresses one container of a pod, and this container is in none; \
+         write berth.dev/gpus",
+    )
 }
 
 pub fn what_is_not_in_this_version(stage: &Stage) -> Result<()> {
