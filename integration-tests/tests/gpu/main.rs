@@ -9,6 +9,7 @@ mod command;
 mod descriptors;
 mod doctor;
 mod execs;
+mod families;
 mod faults;
 mod first;
 mod hostile;
@@ -170,6 +171,9 @@ fn main() -> ExitCode {
             scene!(machines::two_gpus_of_a_gb200_machine),
             scene!(machines::a_gb200_is_at_its_cpus_and_not_at_its_memory),
             scene!(refused::annotations_that_cannot_be_understood),
+            scene!(smoke families::the_same_words_reach_ctr_and_the_kubelet),
+            scene!(families::what_another_gave_and_berth_cannot_complete_is_named_to_both),
+            scene!(families::a_claim_whose_gpu_is_gone_is_told_to_the_pods_next_container),
             scene!(refused::what_is_not_in_this_version),
             scene!(smoke refused::no_room_names_every_candidate),
             scene!(refused::a_node_without_a_driver),
