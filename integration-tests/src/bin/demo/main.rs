@@ -11,10 +11,11 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use integration_tests::containerd::{Containerd, leftovers};
+use integration_tests::containerd::Containerd;
 use integration_tests::cri::Cri;
 use integration_tests::gpu::{Berth, GpuNode};
 use integration_tests::images;
+use integration_tests::leaks::Leftovers;
 use integration_tests::machine;
 use integration_tests::under_test::under_test;
 use integration_tests::versions::{self, Installation};
@@ -74,13 +75,27 @@ fn play(installation: &Installation, shim: &Path, node: &Berth, simulated: bool)
     Scene { node, containerd: &containerd, cri: &cri, simulated }.play()?;
 
     step("Stopping the private containerd");
-    ensure!(leftovers::shims(&containerd).is_empty(), "a shim is left");
-    let folder = containerd.scratch.root().to_path_buf();
+    let (folder, cgroup) =
+        (containerd.scratch.root().to_path_buf(), containerd.scratch.cgroup().to_owned());
+    containerd.stop()?;
+    let mut left = Leftovers::default();
+    // A shim ends a moment after its last container.
+    let none = wait::until("the end of all that the demo began", || {
+        left = Leftovers::of(&containerd.scratch).ok()?;
+        left.is_empty().then_some(())
+    });
+    none.with_context(|| format!("left behind:\n{left}"))?;
     drop(containerd);
     ensure!(!folder.exists(), "{} is still there", folder.display());
+    let cgroups = machine::cgroups_named(&cgroup)?;
+    ensure!(cgroups.is_empty(), "cgroups are left: {cgroups:?}");
     for folder in [&folder, node.folder()] {
         ensure!(machine::mounts_below(folder)?.is_empty(), "mounts below {}", folder.display());
     }
+    let place = node.folder().to_string_lossy();
+    let mut running = machine::processes().into_values();
+    let running = running.find(|row| row.command.contains(&*place));
+    ensure!(running.is_none(), "it still runs: {running:?}");
     fact("no process, mount or cgroup of the demo is left");
     Ok(())
 }

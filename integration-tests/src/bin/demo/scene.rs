@@ -23,18 +23,21 @@ pub struct Scene<'a> {
 impl Scene<'_> {
     /// All acts in order. Afterwards nobody holds a GPU.
     pub fn play(&self) -> Result<()> {
+        let gpus = self.count()?;
         let one = self.container("one GPU through ctr", "berth.dev/gpus=1")?;
-        inside::look(&self.containerd.ctr(), &one, self.simulated)?;
+        inside::look(&|question| self.ask(&one, question), gpus, self.simulated)?;
         let mut held = vec![one];
-        if self.count()? >= 4 {
+        if gpus >= 4 {
             let two = self.container("two GPUs, close to each other", "berth.dev/gpus=2")?;
+            inside::glance(&|question| self.ask(&two, question), gpus)?;
             self.berth(&["explain", &two])?;
             held.push(two);
-            self.pod()?;
+            self.pod(gpus)?;
+        } else {
+            step("Left out: a container with two GPUs, and a pod of two containers that share one");
+            fact(&format!("they need 4 GPUs, and this node has {gpus}"));
         }
-        step("A request that cannot be met is refused, with every candidate named");
-        let refused = self.run("berth.dev/gpus=8")?.1;
-        lines(refused.trim_end());
+        self.too_many(gpus + 1)?;
         step("berth ps: who holds what");
         self.berth(&["ps"])?;
         let victim = held.remove(0);
@@ -85,8 +88,26 @@ impl Scene<'_> {
         Ok(id)
     }
 
+    /// What a container's shell says to a question.
+    fn ask(&self, id: &str, question: &str) -> Result<String> {
+        let exec = unique("look");
+        let arguments = ["task", "exec", "--exec-id", &exec, id, "sh", "-c", question];
+        let said = self.containerd.ctr().run(&arguments)?;
+        Ok(said.out + &said.err)
+    }
+
+    /// More GPUs than the node has.
+    fn too_many(&self, gpus: usize) -> Result<()> {
+        step("A request that cannot be met is refused, with every candidate named");
+        let (id, words) = self.run(&format!("berth.dev/gpus={gpus}"))?;
+        ensure!(id.is_none(), "{gpus} GPUs were given, and there are not as many");
+        ensure!(words.contains(&format!("berth: no room for gpus {gpus}: ")), "{words}");
+        lines(words.trim_end());
+        Ok(())
+    }
+
     /// A pod of two containers that share one claim, removed again.
-    fn pod(&self) -> Result<()> {
+    fn pod(&self, gpus: usize) -> Result<()> {
         step("A pod of two containers that share one claim, as the kubelet would make it");
         let pod = Pod::start(self.containerd, self.cri, "berth", |config| {
             config.annotations.insert("berth.dev/gpus".into(), "1".into());
@@ -95,9 +116,12 @@ impl Scene<'_> {
         for name in ["trainer", "watcher"] {
             // CRI passes the pod's annotations on to each container.
             let id = pod.run(name, &["sleep", "100000"])?;
-            let said = self.cri.exec_sync(&id, &["sh", "-c", "ls /dev | grep 'nvidia[0-9]'"], 0)?;
-            let seen = String::from_utf8_lossy(&said.stdout).trim_end().to_owned();
-            fact(&format!("container {} ({name}) has /dev/{seen}", short(&id)));
+            fact(&format!("container {} ({name})", short(&id)));
+            let ask = |question: &str| {
+                let said = self.cri.exec_sync(&id, &["sh", "-c", question], 0)?;
+                Ok(String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned())
+            };
+            inside::glance(&ask, gpus)?;
             ids.push(id);
         }
         self.berth(&["ps"])?;
