@@ -6,14 +6,16 @@ use std::fmt::Debug;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use containerd_shim_protos::api::Status;
 use integration_tests::deadline::{eventually, within};
 use integration_tests::lab::{Lab, Launch};
+use integration_tests::machine::{cgroup_folder, cgroup_v2_only};
 use integration_tests::shim::Start;
-use integration_tests::stdio::{Stdio, Streams};
+use integration_tests::stdio::{Input, Stdio, Streams, make_fifo};
 use integration_tests::suite::Suite;
 use integration_tests::task::{Answer, refused};
 use integration_tests::trials;
@@ -35,6 +37,8 @@ pub fn register(suite: &mut Suite) {
             a_runtime_that_fails_delete_leaves_the_task_deletable,
             an_endless_runtime_complaint_is_cut_and_its_end_is_kept,
             a_runtime_that_writes_no_pid_is_not_taken_for_the_exec_before,
+            a_pause_that_comes_after_the_inits_end_does_not_keep_the_container,
+            a_container_that_others_have_frozen_is_deleted_after_its_end,
         ]
     );
 }
@@ -207,6 +211,43 @@ async fn a_runtime_that_writes_no_pid_is_not_taken_for_the_exec_before(lab: &Lab
     c.task().kill("birch", "leaf", 15, false).await?;
     let waited = within("Wait", c.task().wait("birch", "leaf")).await??;
     ensure!(waited.exit_status == 143, "{waited:?}");
+    lab.retire(c).await
+}
+
+/// What freezes a container on this machine, as a shell command.
+fn freeze(lab: &Lab) -> Result<String> {
+    let folder = cgroup_folder("freezer", &format!("/{}/birch", lab.scratch.cgroup()))?;
+    let (word, file) =
+        if cgroup_v2_only() { ("1", "cgroup.freeze") } else { ("FROZEN", "freezer.state") };
+    Ok(format!("echo {word} >{}", folder.join(file).display()))
+}
+
+/// The init's end finds nothing to thaw yet, and the runtime deletes nothing that is frozen.
+async fn a_pause_that_comes_after_the_inits_end_does_not_keep_the_container(
+    lab: &Lab,
+) -> Result<()> {
+    let (asked, go) = (lab.scratch.path("asked"), lab.scratch.path("go"));
+    make_fifo(&go)?;
+    let waits = format!("echo >{}; read line <{}", asked.display(), go.display());
+    let program = runtime(lab, "pause", &format!("{waits}; {}; exit 0", freeze(lab)?))?;
+    let c = lab.run(with_runtime(lab, lab.sleeper("birch"), &program)).await?;
+    let task = c.task().clone();
+    let pausing = tokio::spawn(async move { task.pause("birch").await });
+    eventually("the runtime is called", || Ok(asked.exists().then_some(()))).await?;
+    c.kill(libc::SIGKILL).await?;
+    ensure!(within("Wait", c.wait()).await?? == 137);
+    // Held until it is read.
+    let mut word = Input::open(&go)?;
+    word.write("go\n").await?;
+    refused(within("Pause", pausing).await??, Code::NOT_FOUND, "birch")?;
+    lab.retire(c).await
+}
+
+async fn a_container_that_others_have_frozen_is_deleted_after_its_end(lab: &Lab) -> Result<()> {
+    let c = lab.run(lab.shell("birch", "true")).await?;
+    within("Wait", c.wait()).await??;
+    let frozen = Command::new("sh").args(["-c", &freeze(lab)?]).status()?;
+    ensure!(frozen.success(), "{frozen}");
     lab.retire(c).await
 }
 

@@ -20,6 +20,7 @@ use super::shim::Shim;
 use crate::mount::unmount_all;
 use crate::off_loop::off_loop;
 use crate::process::Exit;
+use crate::runtime::RuntimeError;
 use crate::time::timestamp;
 
 /// How long output that somebody still holds back keeps a delete waiting: of a container, and of an exec,
@@ -66,14 +67,9 @@ impl Shim {
     ) -> Result<Deleted, TaskError> {
         let turn = container.init.turn(Verb::Delete).await?;
         // Before the streams: what was never started still holds them, and a refusal must not cut them.
-        match container.runtime.delete(&container.id, false, patience).await {
-            Ok(()) => {}
-            // Deleted behind our back: there is less to do.
-            Err(error) if error.is_no_such_container() => {}
-            Err(source) => {
-                return Err(TaskError::Runtime { what: "failed to delete task", source });
-            }
-        }
+        delete_from_runtime(container, patience)
+            .await
+            .map_err(|source| TaskError::Runtime { what: "failed to delete task", source })?;
         if container.init.lifecycle().phase() == Phase::Created
             && tokio::time::timeout(END_TIMEOUT, container.init.wait()).await.is_err()
         {
@@ -113,6 +109,27 @@ impl Shim {
             )),
             ..TaskDelete::default()
         });
+    }
+}
+
+async fn delete_from_runtime(
+    container: &Container,
+    patience: Option<Instant>,
+) -> Result<(), RuntimeError> {
+    let delete = || container.runtime.delete(&container.id, false, patience);
+    match delete().await {
+        // Deleted behind our back: there is less to do.
+        Err(error) if error.is_no_such_container() => Ok(()),
+        // Frozen by others than us, or by a thaw that failed: the runtime deletes nothing that is frozen.
+        Err(error @ RuntimeError::Failed { .. })
+            if container.init.lifecycle().phase() == Phase::Stopped =>
+        {
+            match container.runtime.resume(&container.id, patience).await {
+                Ok(()) => delete().await,
+                Err(_) => Err(error),
+            }
+        }
+        other => other,
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use containerd_shim_protos::events::task::{TaskPaused, TaskResumed};
 use serde_json::{Map, Value};
+use tracing::warn;
 
 use super::error::TaskError;
 use super::lifecycle::Verb;
@@ -28,6 +29,13 @@ impl Shim {
         let turn = container.init.turn(Verb::Pause).await?;
         let paused = container.runtime.pause(id, patience).await;
         paused.map_err(|source| TaskError::Runtime { what: "OCI runtime pause failed", source })?;
+        if !container.init.lifecycle().is_alive() {
+            // It ended meanwhile, and its end found nothing to thaw: the runtime deletes nothing that is frozen.
+            if let Err(error) = container.runtime.resume(id, None).await {
+                warn!(id, %error, "cannot thaw a container whose init has ended");
+            }
+            return Err(TaskError::Finished { name: container.init.name.clone() });
+        }
         turn.succeed();
         self.events.publish(&TaskPaused { container_id: id.to_owned(), ..TaskPaused::default() });
         Ok(())
