@@ -27,6 +27,10 @@ fn found_in(
     })?;
     let task = world.sleeper_of(name, &[&ONE_GPU[..], flags].concat())?;
     finds_the_driver(&task)?;
+    // As package installations do; a cache that were a mount could not be replaced.
+    let ran = task.exec(&["ldconfig"])?;
+    ensure!(ran.code() == 0, "{ran:?}");
+    finds_the_driver(&task)?;
     let mounts = task.exec(&["cat", "/proc/self/mountinfo"])?.out;
     task.end()?;
     world.node.is_free()?;
