@@ -15,6 +15,7 @@ mod first;
 mod hostile;
 mod hosts;
 mod inside;
+mod killed;
 mod lasting;
 mod layouts;
 mod machines;
@@ -198,6 +199,9 @@ fn main() -> ExitCode {
             scene!(calls::a_launch_on_a_node_that_is_known_calls_no_driver),
             scene!(faults::a_driver_that_hangs_is_left_after_the_deadline),
             scene!(faults::a_driver_that_kills_the_observer_is_told_of),
+            scene!(killed::a_preparation_that_was_killed_is_done_anew),
+            scene!(killed::a_copying_preparation_that_was_killed_is_done_anew),
+            scene!(killed::a_look_that_was_killed_is_taken_anew),
             scene!(faults::a_gpu_that_was_lost_is_not_given),
             scene!(faults::a_damaged_ledger_refuses_until_it_is_repaired),
             scene!(command::ps_lists_grants),
