@@ -17,7 +17,10 @@ const SHOWN: (&str, &str) =
 const QUESTIONS: [(&str, &str); 4] = [
     ("NVIDIA_VISIBLE_DEVICES", "echo $NVIDIA_VISIBLE_DEVICES"),
     ("/usr/local/nvidia/lib64", "ls /usr/local/nvidia/lib64 | tr '\\n' ' ' | fold -s -w 110"),
-    ("ldconfig -p", "ldconfig -p | grep -E 'libcuda.so.1|libnvidia-ml.so.1' | sed 's/^[[:space:]]*//'"),
+    (
+        "ldconfig -p",
+        "ldconfig -p | grep -E 'libcuda.so.1|libnvidia-ml.so.1' | sed 's/^[[:space:]]*//'",
+    ),
     ("nvidia-smi -L", "nvidia-smi -L"),
 ];
 
