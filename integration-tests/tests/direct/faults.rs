@@ -36,6 +36,7 @@ pub fn register(suite: &mut Suite) {
             a_runtime_that_hangs_in_an_exec_stops_nobody_else,
             a_runtime_that_fails_delete_leaves_the_task_deletable,
             an_endless_runtime_complaint_is_cut_and_its_end_is_kept,
+            an_endless_complaint_on_stderr_holds_up_nobody,
             a_runtime_that_writes_no_pid_is_not_taken_for_the_exec_before,
             a_pause_that_comes_after_the_inits_end_does_not_keep_the_container,
             a_container_that_others_have_frozen_is_deleted_after_its_end,
@@ -194,6 +195,17 @@ async fn an_endless_runtime_complaint_is_cut_and_its_end_is_kept(lab: &Lab) -> R
     ensure!(message.len() < 64 << 10, "{} bytes of message", message.len());
     ensure!(lab.under_test.reference || message.contains("the bark is loose"), "{message}");
     Ok(())
+}
+
+/// More than a pipe holds: whoever reads it only after the runtime's end would wait for ever.
+async fn an_endless_complaint_on_stderr_holds_up_nobody(lab: &Lab) -> Result<()> {
+    let special = "head -c 8000000 /dev/zero | tr '\\0' x | fold -w 1000 >&2\n\
+        echo >&2; echo 'the bark is loose' >&2; exit 1";
+    let program = runtime(lab, "start", special)?;
+    let c = lab.create(with_runtime(lab, lab.sleeper("birch"), &program)).await?;
+    let started = within("Start", c.start()).await?;
+    refused(started, Code::UNKNOWN, "the bark is loose")?;
+    lab.retire(c).await
 }
 
 /// The files of a launch are used again: the PID in one of them must be of this launch, or there is none.

@@ -6,21 +6,21 @@
 //! from a log file of its own where its stderr is the container's, else from its stderr. Must not know
 //! verbs.
 
-use std::fs;
-use std::io::{self, Read, Seek, SeekFrom, pipe};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::ChildStdio;
 use super::error::{RuntimeError, last_words};
 use crate::process::{Reaper, Spawned};
-use crate::ready::set_nonblocking;
 
 /// How long a killed child may take to be gone before it is left to the reaper.
 const KILL_GRACE: Duration = Duration::from_secs(2);
@@ -40,7 +40,8 @@ pub struct Call {
 /// Where the child's last words are found.
 #[derive(Debug)]
 enum Words {
-    Stderr(io::PipeReader),
+    /// In memory rather than through a pipe, which would hold up a runtime with much to say until its deadline.
+    Stderr(File),
     File(PathBuf),
 }
 
@@ -52,11 +53,10 @@ impl Call {
         id: &str,
         deadline: Duration,
     ) -> io::Result<Self> {
-        let (reader, writer) = pipe()?;
-        set_nonblocking(&reader)?;
+        let words = File::from(memfd_create(c"words", MFdFlags::MFD_CLOEXEC)?);
         let mut command = isolated(command);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer);
-        Ok(Self { id: id.to_owned(), verb, command, deadline, words: Words::Stderr(reader) })
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(words.try_clone()?);
+        Ok(Self { id: id.to_owned(), verb, command, deadline, words: Words::Stderr(words) })
     }
 
     /// A call that hands its stdio on to a container and writes its words to the file `log`.
@@ -117,22 +117,20 @@ impl Call {
 
 impl Words {
     fn read(self, wanted: bool) -> String {
-        let mut bytes = Vec::new();
         match self {
-            Self::Stderr(_) if !wanted => {}
-            // The child is gone, so all that it wrote is in the pipe; a grandchild that still holds
-            // the other end cannot keep us, since reading does not wait.
-            Self::Stderr(reader) => drop(reader.take(LOG_LIMIT).read_to_end(&mut bytes)),
-            Self::File(path) => {
-                if wanted && let Ok(mut file) = fs::File::open(&path) {
-                    // A log that is shorter is read from its start.
-                    let _ = file.seek(SeekFrom::End(-LOG_LIMIT.cast_signed()));
-                    let _ = file.take(LOG_LIMIT).read_to_end(&mut bytes);
+            Self::Stderr(file) => {
+                if wanted {
+                    end_of(file)
+                } else {
+                    String::new()
                 }
+            }
+            Self::File(path) => {
+                let words = File::open(&path).ok().filter(|_| wanted).map(end_of);
                 empty(&path);
+                words.unwrap_or_default()
             }
         }
-        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     fn discard(self) {
@@ -166,10 +164,20 @@ fn isolated(mut command: Command) -> Command {
     command
 }
 
+/// The last of what is in a file, all of it if that is short.
+fn end_of(mut file: File) -> String {
+    let mut bytes = Vec::new();
+    let sought =
+        file.seek(SeekFrom::End(-LOG_LIMIT.cast_signed())).or_else(|_| file.rewind().map(|()| 0));
+    // What cannot be read are words that are missing.
+    let _ = sought.and_then(|_| file.take(LOG_LIMIT).read_to_end(&mut bytes));
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// Empties a log that the runtime had something to write to, so that it never grows. It is not removed:
 /// the next launch would only have to make it again.
 fn empty(path: &Path) {
     if fs::metadata(path).is_ok_and(|meta| meta.len() > 0) {
-        let _ = fs::File::options().write(true).truncate(true).open(path);
+        let _ = File::options().write(true).truncate(true).open(path);
     }
 }

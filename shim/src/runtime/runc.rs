@@ -89,7 +89,7 @@ impl Runc {
         Call::quiet(command, verb, id, deadline).map_err(|source| RuntimeError::Prepare {
             id: id.to_owned(),
             verb,
-            what: "its pipes",
+            what: "its output",
             source,
         })
     }
