@@ -20,6 +20,7 @@ fn code_of(error: &TaskError) -> Code {
     match error {
         TaskError::NoSuchContainer { .. }
         | TaskError::NoSuchProcess { .. }
+        | TaskError::NoSuchBundle { .. }
         | TaskError::Finished { .. } => Code::NOT_FOUND,
         TaskError::ContainerExists { .. } | TaskError::ExecExists { .. } => Code::ALREADY_EXISTS,
         TaskError::InitNotRunning { .. } | TaskError::NotStarted { .. } | TaskError::Refused(_) => {

@@ -195,7 +195,7 @@ async fn create_with_a_missing_bundle_is_refused(lab: &Lab) -> Result<()> {
     let mut request = lab.create_request(&launch, &bundle, &Stdio::default());
     request.bundle = lab.scratch.path("bundles/nowhere").display().to_string();
     let created = within("Create", shim.task.create(&request)).await?;
-    refused(created, Code::UNKNOWN, "nowhere")?;
+    refused(created, Code::NOT_FOUND, "nowhere")?;
     no_task(&shim, "birch").await?;
     ensure!(!Path::new(&request.bundle).exists(), "the missing bundle was made");
     lab.dismiss_shim(&shim, &bundle).await

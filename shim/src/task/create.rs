@@ -100,7 +100,11 @@ impl Shim {
         if runtime.has_state(&request.id) {
             return Err(TaskError::ContainerExists { id: request.id });
         }
-        let bundle = Arc::new(Bundle::load(&request.bundle)?);
+        let bundle = Bundle::load(&request.bundle).map_err(|error| {
+            let (id, path) = (request.id.clone(), request.bundle.clone());
+            if path.exists() { error.into() } else { TaskError::NoSuchBundle { id, path } }
+        });
+        let bundle = Arc::new(bundle?);
         let record = Record::new(
             &request.id,
             &options,

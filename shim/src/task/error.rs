@@ -107,6 +107,14 @@ pub enum TaskError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// There is no bundle.
+    #[error("cannot create container {id:?}: there is no bundle {path}", path = path.display())]
+    NoSuchBundle {
+        /// Container id.
+        id: String,
+        /// Where it should be.
+        path: PathBuf,
+    },
     /// The bundle cannot be read.
     #[error(transparent)]
     Bundle(#[from] BundleError),
