@@ -47,7 +47,7 @@ async fn before_create(lab: &Lab) -> Result<()> {
 }
 
 /// The Go shim's delete command leaves the socket of a shim that never created; its next `start` replaces it.
-fn remove_socket_as_containerd_would(lab: &Lab) {
+pub fn remove_socket_as_containerd_would(lab: &Lab) {
     if lab.under_test.reference {
         for socket in lab.scratch.sockets() {
             fs::remove_file(socket).ok();

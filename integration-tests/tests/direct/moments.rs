@@ -14,6 +14,7 @@ use integration_tests::suite::Suite;
 use integration_tests::trials;
 use tokio::sync::watch;
 
+use crate::deaths::remove_socket_as_containerd_would;
 use crate::dice::{Dice, seed};
 
 /// Adds the trials.
@@ -77,5 +78,6 @@ async fn dies_in(lab: &Lab, id: &str, step: u64, after: Duration) -> Result<()> 
     process.exited().await?;
     life.abort();
     lab.bury(&bundle).await?;
+    remove_socket_as_containerd_would(lab);
     Ok(())
 }

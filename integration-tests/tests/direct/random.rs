@@ -38,6 +38,12 @@ const CONTAINERS: [&str; 3] = ["birch", "beech", "alder"];
 const EXECS: [&str; 3] = ["leaf", "twig", "bud"];
 const CLIENTS: u64 = 4;
 
+/// How many calls each client makes: ten for each turn of a soak.
+fn calls() -> usize {
+    let soak = std::env::var("BERTH_SOAK").ok().and_then(|turns| turns.parse::<usize>().ok());
+    soak.map_or(400, |turns| turns.saturating_mul(10))
+}
+
 /// What clients do not do to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Manners {
@@ -186,8 +192,7 @@ async fn play(lab: &Lab, seed: u64, manners: Manners) -> Result<()> {
         bundles.push(bundle);
     }
     let (creates, execs) = (Arc::new(creates), Arc::new(execs));
-    let calls: usize =
-        std::env::var("BERTH_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
+    let calls = calls();
     let mut clients = tokio::task::JoinSet::new();
     for n in 0..CLIENTS {
         let mut client = Client {
