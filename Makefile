@@ -22,7 +22,7 @@ setup: ## install what is missing on this machine (Debian, as root), or say what
 	@scripts/setup
 
 .PHONY: demo
-demo: setup build ## launch a pod of two containers through Berth in a private containerd
+demo: setup build ## show containers getting their GPUs in a private containerd; simulated GPUs where there is no driver
 	@eval "$$(scripts/simnode)"; export BERTH_TEST_SHIM=$(SHIM); \
 		$(CARGO) run --locked --quiet -p berth-integration-tests --bin berth-demo
 
