@@ -1,12 +1,16 @@
 //! Shims and containerd that are killed while containers run.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
 use anyhow::{Context, Result, ensure};
 use integration_tests::containerd::Containerd;
 use integration_tests::containerd::leftovers::none_of;
 use integration_tests::containerd::stage::Stage;
 use integration_tests::containerd::task::Task;
 use integration_tests::deadline::{Process, STUCK};
-use integration_tests::under_test::reference;
+use integration_tests::scratch::Scratch;
+use integration_tests::under_test::{reference, under_test};
 use integration_tests::{machine, wait};
 
 pub fn a_killed_shim_leaves_nothing(stage: &Stage) -> Result<()> {
@@ -26,6 +30,50 @@ pub fn a_killed_shim_leaves_nothing(stage: &Stage) -> Result<()> {
     // The reference leaves it behind.
     ensure!(reference() || !socket.exists(), "{} is left", socket.display());
     task.removed()
+}
+
+/// The OCI runtime refuses to delete, and the cgroup is not the container's alone: its shim's death leaves it
+/// running. containerd must keep what is known of it, and ask again.
+pub fn a_cleanup_that_failed_is_repeated_by_the_next_containerd(stage: &Stage) -> Result<()> {
+    let place = Scratch::new()?;
+    let (refuses, program, config) =
+        (place.path("refuses"), place.path("runtime"), place.path("berth.toml"));
+    let script = format!(
+        "#!/bin/sh\nfor word in \"$@\"; do\n\
+        if [ $word = delete ] && [ -e {} ]; then echo 'not today' >&2; exit 1; fi\n\
+        done\nexec runc \"$@\"\n",
+        refuses.display()
+    );
+    fs::write(&program, script)?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    fs::write(&config, format!("[runtime]\nbinary = \"{}\"\n", program.display()))?;
+    let shim = &under_test()?.shim;
+    let containerd = Containerd::start_on(&stage.installation, shim, Some(&config))?;
+    let shared = format!("/{}/shared", containerd.namespace());
+    let task = Task::detached(&containerd, "kept", &["--cgroup", &shared], &["sleep", "10000"])?;
+    let container = task.process()?;
+    fs::write(&refuses, "")?;
+    let shim = Process::open(task.shim()?.pid).context("the shim is gone")?;
+    ensure!(shim.signal(libc::SIGKILL), "kill {shim:?}");
+    let told = format!("{} is left behind: not today", quoted(&task.id));
+    wait::until("containerd's word of what is left", || {
+        containerd.log_text().contains(&told).then_some(())
+    })
+    .with_context(|| containerd.log_tail())?;
+    let bundle = containerd.bundles(containerd.namespace()).join(&task.id);
+    ensure!(bundle.join("berth.json").exists(), "the record went with its bundle");
+    ensure!(machine::process(container.pid).is_some(), "the container is left running");
+
+    fs::remove_file(&refuses)?;
+    containerd.stop()?;
+    containerd.launch()?;
+    ensure!(container.exited_within(STUCK), "the next containerd did not clean up");
+    task.removed()
+}
+
+/// An id as an error has it, in a log line in which quotes are escaped.
+fn quoted(id: &str) -> String {
+    format!("\\\"{id}\\\"")
 }
 
 pub fn containers_outlive_a_restart_of_containerd(stage: &Stage) -> Result<()> {
