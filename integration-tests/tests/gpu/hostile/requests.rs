@@ -1,5 +1,6 @@
 //! Requests that were made to flood, to mislead or to pass for another's.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use integration_tests::containerd::stage::Stage;
 use integration_tests::cri::given::Device;
 use integration_tests::gpu::evil::{Canary, has_exactly_its_gpu};
 use integration_tests::gpu::kubelet::{Kubelet, SLEEP, TRUSTED};
-use integration_tests::gpu::world::{ONE_GPU, World};
+use integration_tests::gpu::world::{ONE_GPU, World, uuids};
 use integration_tests::machine;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
@@ -135,7 +136,7 @@ pub fn names_that_are_paths(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// A node under the name of one GPU with the number of another: what is held is what can be opened, or nothing runs.
+/// A node under the name of one GPU with the number of another: what is held is what can be opened.
 pub fn an_injected_node_that_lies(stage: &Stage) -> Result<()> {
     let kubelet = Kubelet::up(stage, "l40s", "")?;
     let pod = kubelet.pod(&[])?;
@@ -151,14 +152,18 @@ pub fn an_injected_node_that_lies(stage: &Stage) -> Result<()> {
         let started = kubelet.cri.start_container(&id);
         Ok::<_, anyhow::Error>((id, started))
     };
+    // What opens is the number's; that the name stands there too is the caller's own doing.
     let (id, started) = inject("renumbered", "/dev/nvidia0")?;
-    match started {
-        Ok(()) => {
-            let grant = kubelet.grant_of(&id)?;
-            kubelet.has_exactly(&id, &grant)?;
-        }
-        Err(status) => ensure!(status.message().contains("/dev/nvidia0"), "{status:?}"),
-    }
+    started?;
+    let grant = kubelet.grant_of(&id)?;
+    let [given] = uuids(&grant)[..] else { anyhow::bail!("{grant:#}") };
+    ensure!(given == kubelet.uuid(3)?, "{grant:#}");
+    let inside = kubelet.inside(&id)?;
+    ensure!(inside.open == BTreeSet::from([3]), "{inside:#?}");
+    ensure!(
+        inside.env["NVIDIA_VISIBLE_DEVICES"] == given && inside.shown.len() == 1,
+        "{inside:#?}"
+    );
     pod.remove(&[&id])?;
     kubelet.node.is_free()
 }
