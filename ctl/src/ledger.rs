@@ -11,12 +11,12 @@ use crate::view::{self, GrantView};
 pub fn show(node: &Node, json: bool) -> anyhow::Result<()> {
     let ledger = node.ledger_record()?;
     if json {
-        let grants: Vec<GrantView> = ledger.grants.iter().map(view::grant).collect();
+        let grants: Vec<GrantView> = ledger.grants.iter().map(|grant| view::grant(grant)).collect();
         return view::print_json(&json!({ "generation": ledger.generation, "grants": grants }));
     }
     println!("# generation {}, {} grants", ledger.generation, ledger.grants.len());
     for grant in &ledger.grants {
-        println!("{}", serde_json::to_string(grant)?);
+        println!("{}", serde_json::to_string(grant.as_ref())?);
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! `berth reconcile`: gives back what the dead hold, and says so.
 
-use engine::Node;
+use std::sync::Arc;
+
+use engine::{Grant, Node};
 use serde_json::json;
 
 use crate::view;
@@ -10,7 +12,9 @@ pub fn run(node: &Node, dry_run: bool, json: bool) -> anyhow::Result<()> {
     let report = node.reconcile(dry_run)?;
     let findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
     if json {
-        let views = |grants: &[engine::Grant]| grants.iter().map(view::grant).collect::<Vec<_>>();
+        let views = |grants: &[Arc<Grant>]| {
+            grants.iter().map(|grant| view::grant(grant)).collect::<Vec<_>>()
+        };
         return view::print_json(&json!({
             "dry_run": dry_run,
             "released": views(&report.released),

@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use device::{DriverTree, Placing};
-use ledger::{Grant, InProgress};
+use ledger::{Grant, InProgress, Known};
 use oci_specs::Bundle;
 use plan::trust::{
     OtherAllocator, env_may_ask, may_ask, may_hold, may_name_devices, other_matters,
@@ -41,6 +41,8 @@ pub(crate) struct Given {
     /// Whether this admission made the grant, so that undoing it takes the grant back.
     pub(crate) fresh: bool,
     pub(crate) progress: Option<InProgress>,
+    /// The ledger as it was left, until it is changed again.
+    pub(crate) known: Option<Known>,
     pub(crate) env: Variables,
     /// The driver's files, unless another has brought them.
     pub(crate) tree: Option<DriverTree>,
@@ -157,7 +159,7 @@ impl Node {
         };
         let taken = take(self, &ledger, &claim, facts)?;
         point("admit.taken");
-        let grant = taken.grant.clone();
+        let grant = taken.grant;
         let fresh = taken.progress.is_some();
         let layered = tree.as_ref().is_some_and(|tree| fits(tree, &rootfs.layers));
         let work = Work { ask, inventory: &inventory, tree: tree.as_ref(), layered, prior_edits };
@@ -172,10 +174,11 @@ impl Node {
         };
         Ok(Admission {
             given: Some(Box::new(Given {
-                grant: grant.id,
+                grant: grant.id.clone(),
                 container: ask.container.clone(),
                 fresh,
                 progress: taken.progress,
+                known: Some(taken.known),
                 env,
                 tree,
                 capabilities,

@@ -3,6 +3,7 @@
 //! Decides nothing: carries out what the admission says. Must not run anything inside the container.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use ledger::State;
 use plan::Warning;
@@ -33,7 +34,7 @@ impl Node {
         self.forget(&given.grant, &given.container);
         let init = process_id(init)?;
         let ledger = self.ledger()?;
-        let mut locked = ledger.lock(LOCK)?;
+        let mut locked = ledger.lock_knowing(LOCK, given.known.take())?;
         point("arm.locked");
         let gone = || Fault::GrantGone {
             grant: given.grant.to_string(),
@@ -45,7 +46,7 @@ impl Node {
         let member = members.position(|member| member.container == given.container);
         let member = member.ok_or_else(gone)?;
         locked.change(|grants| {
-            let grant = &mut grants[grant];
+            let grant = Arc::make_mut(&mut grants[grant]);
             grant.members[member].init = Some(init);
             grant.members[member].cgroup = cgroup;
             grant.state = State::Applied;

@@ -2,18 +2,20 @@
 //!
 //! Decides nothing: `plan` knows what must hold; here the records become what it looks at.
 
+use std::sync::Arc;
+
 use ledger::{Grant, Origin};
 use plan::audit::{Finding, Holding};
 
 use crate::{Fault, Node};
 
 /// What is wrong with these grants on this node.
-pub(crate) fn findings(node: &Node, grants: &[Grant]) -> Result<Vec<Finding>, Fault> {
+pub(crate) fn findings(node: &Node, grants: &[Arc<Grant>]) -> Result<Vec<Finding>, Fault> {
     let inventory = node.inventory()?;
     Ok(plan::audit::audit(&inventory, &holdings(grants)))
 }
 
-fn holdings(grants: &[Grant]) -> Vec<Holding> {
+fn holdings(grants: &[Arc<Grant>]) -> Vec<Holding> {
     grants
         .iter()
         .map(|grant| Holding {

@@ -4,9 +4,10 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use ledger::{GivenGpu, Grant, InProgress, Ledger, Locked, Member, Origin, State};
+use ledger::{GivenGpu, Grant, InProgress, Known, Ledger, Locked, Member, Origin, State};
 use plan::requirement::Requirements;
 use plan::{Capabilities, GpuUuid, GrantId, Inventory, Placement, Refusal, Request, Scope, Want};
 
@@ -32,9 +33,11 @@ pub(crate) enum Claim<'a> {
 /// A claim that is held.
 #[derive(Debug)]
 pub(crate) struct Taken {
-    pub(crate) grant: Grant,
+    pub(crate) grant: Arc<Grant>,
     /// Held from the reservation until the container is armed; `None` when the claim was there before.
     pub(crate) progress: Option<InProgress>,
+    /// The ledger as it is with it.
+    pub(crate) known: Known,
 }
 
 /// What the decision needs besides the claim.
@@ -74,7 +77,8 @@ pub(crate) fn take(
                     return Err(refusal.after_waiting(node.release_wait.as_secs()).into());
                 }
             }
-            other => return other,
+            Err(broken) => return Err(broken),
+            Ok((grant, progress)) => return Ok(Taken { grant, progress, known: locked.leave() }),
         }
     }
 }
@@ -86,7 +90,7 @@ fn attempt(
     claim: &Claim<'_>,
     facts: Facts<'_>,
     required: &Requirements<'_>,
-) -> Result<Taken, Denied> {
+) -> Result<(Arc<Grant>, Option<InProgress>), Denied> {
     point("admit.locked");
     let owner = owner(claim, facts.ask);
     let held = locked.grants();
@@ -97,11 +101,11 @@ fn attempt(
             agree(&locked.grants()[held], claim)?;
             still_good(&locked.grants()[held], facts, required)?;
             let grant = locked.change(|grants| {
-                join(&mut grants[held], facts);
-                grants[held].clone()
+                join(Arc::make_mut(&mut grants[held]), facts);
+                Arc::clone(&grants[held])
             })?;
             point("admit.joined");
-            return Ok(Taken { grant, progress: None });
+            return Ok((grant, None));
         }
         // Of its former self: nothing would keep it alive until the container is armed.
         dead = Some(held);
@@ -115,17 +119,17 @@ fn attempt(
         }
     };
     point("admit.decided");
-    let grant = grant(claim, facts, owner, placement)?;
+    let grant = Arc::new(grant(claim, facts, owner, placement)?);
     let progress = ledger.begin(&grant.id)?;
     point("admit.in-progress");
     locked.change(|grants| {
         if let Some(dead) = dead {
             grants.remove(dead);
         }
-        grants.push(grant.clone());
+        grants.push(Arc::clone(&grant));
     })?;
     point("admit.reserved");
-    Ok(Taken { grant, progress: Some(progress) })
+    Ok((grant, Some(progress)))
 }
 
 /// A pod's claim has no container's name; without a pod, the container is its own sandbox.
@@ -195,7 +199,7 @@ fn member(ask: &Ask) -> Member {
 
 fn place(
     node: &Node,
-    grants: &[Grant],
+    grants: &[Arc<Grant>],
     claim: &Claim<'_>,
     facts: Facts<'_>,
     required: &Requirements<'_>,
@@ -224,7 +228,7 @@ fn place(
 /// What a namespace holds already, with what it would get now, must stay below its ceiling.
 fn ceiling(
     node: &Node,
-    grants: &[Grant],
+    grants: &[Arc<Grant>],
     ask: &Ask,
     placement: &Placement,
     inventory: &Inventory,

@@ -3,6 +3,7 @@
 //! Decides nothing; made once per process from the configuration. Opens nothing until it is asked to.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use device::{Host, Tool};
@@ -76,7 +77,8 @@ impl Node {
     /// # Errors
     /// As [`Node::ledger_record`].
     pub fn grants(&self) -> Result<Vec<Grant>, Fault> {
-        Ok(self.ledger_record()?.grants)
+        let shared = self.ledger_record()?.grants;
+        Ok(shared.into_iter().map(Arc::unwrap_or_clone).collect())
     }
 
     /// What is wrong with the ledger, in words; empty when it is sound.

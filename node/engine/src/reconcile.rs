@@ -2,6 +2,8 @@
 //!
 //! Decides by facts alone: processes, cgroups, locks that the kernel releases. Must not touch what Berth did not make.
 
+use std::sync::Arc;
+
 use ledger::{Grant, Ledger, Locked, State};
 use plan::audit::Finding;
 
@@ -13,9 +15,9 @@ use crate::{Fault, Node};
 #[derive(Debug, Clone, Default)]
 pub struct Report {
     /// Grants whose owner is gone; given back unless it was a dry run.
-    pub released: Vec<Grant>,
+    pub released: Vec<Arc<Grant>>,
     /// Grants that live.
-    pub kept: Vec<Grant>,
+    pub kept: Vec<Arc<Grant>>,
     /// What should not be, and is left to the operator.
     pub findings: Vec<Finding>,
 }
@@ -60,11 +62,11 @@ impl Node {
         &self,
         ledger: &Ledger,
         locked: &mut Locked<'_>,
-    ) -> Result<Vec<Grant>, Fault> {
+    ) -> Result<Vec<Arc<Grant>>, Fault> {
         let (mut kept, mut dead) = (Vec::new(), Vec::new());
         for grant in locked.grants() {
             let side = if self.lives(ledger, grant)? { &mut kept } else { &mut dead };
-            side.push(grant.clone());
+            side.push(Arc::clone(grant));
         }
         if !dead.is_empty() {
             locked.commit(kept)?;

@@ -2,6 +2,7 @@
 //!
 //! Decides by the ledger alone, so that it needs no memory of the admission; safe to call twice, and for a container that took nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ledger::{Grant, Member, State};
@@ -27,10 +28,11 @@ impl Node {
                 && (grant.owner.sandbox == owner.container || grant.is_member(owner.container))
         };
         self.rewrite(leaves, |grants| {
-            grants.retain_mut(|grant| {
-                if !leaves(grant) {
+            grants.retain_mut(|shared| {
+                if !leaves(shared) {
                     return true;
                 }
+                let grant = Arc::make_mut(shared);
                 grant.members.retain(|member| member.container != owner.container);
                 let is_owned = grant.owner.sandbox == owner.container;
                 // The sandbox of the last one may have gone before it.
@@ -56,10 +58,10 @@ impl Node {
             let has_dead = |grant: &Grant| {
                 grant.owner.namespace == owner.namespace && grant.members.iter().any(is_dead)
             };
-            if locked.grants().iter().any(has_dead) {
+            if locked.grants().iter().any(|grant| has_dead(grant)) {
                 locked.change(|grants| {
                     for grant in grants.iter_mut().filter(|grant| has_dead(grant)) {
-                        grant.members.retain(|member| !is_dead(member));
+                        Arc::make_mut(grant).members.retain(|member| !is_dead(member));
                     }
                 })?;
             }
@@ -81,7 +83,7 @@ impl Node {
             |grant| grant.id == *id,
             |grants| {
                 if let Some(grant) = grants.iter_mut().find(|grant| grant.id == *id) {
-                    grant.members.retain(|member| member.container != container);
+                    Arc::make_mut(grant).members.retain(|member| member.container != container);
                 }
                 let vain = |grant: &Grant| fresh || grant.state == State::Reserved;
                 grants.retain(|g| !(g.id == *id && g.members.is_empty() && vain(g)));
@@ -89,19 +91,16 @@ impl Node {
         )
     }
 
-    /// Changes the grants where one of them is concerned. Looked at without the lock first: most containers hold nothing.
+    /// Changes the grants where one of them is concerned.
     fn rewrite(
         &self,
         concerned: impl Fn(&Grant) -> bool,
-        change: impl FnOnce(&mut Vec<Grant>),
+        change: impl FnOnce(&mut Vec<Arc<Grant>>),
     ) -> Result<(), Fault> {
         let ledger = self.ledger()?;
-        if !ledger.snapshot()?.grants.iter().any(&concerned) {
-            return Ok(());
-        }
         let mut locked = ledger.lock(LOCK)?;
         point("release.locked");
-        if locked.grants().iter().any(concerned) {
+        if locked.grants().iter().any(|grant| concerned(grant)) {
             locked.change(change)?;
         }
         point("release.committed");

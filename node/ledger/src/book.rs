@@ -10,6 +10,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use plan::{GpuUuid, GrantId};
@@ -34,6 +35,13 @@ const MARK: Duration = Duration::from_secs(1);
 pub struct Ledger {
     run: PathBuf,
     folder: PathBuf,
+}
+
+/// What a process knows of the ledger from when it last held the lock. Good for as long as the file is the same.
+#[derive(Debug)]
+pub struct Known {
+    snapshot: Snapshot,
+    seen: Option<Seen>,
 }
 
 /// The ledger while this process alone may change it. Dropped, the node's lock is free.
@@ -82,7 +90,24 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Busy`] after the deadline; as [`Ledger::snapshot`].
     pub fn lock(&self, deadline: Duration) -> Result<Locked<'_>, LedgerError> {
+        self.lock_knowing(deadline, None)
+    }
+
+    /// As [`Ledger::lock`], and reads only if anybody has changed the file since `known`: reading is most of what an admission takes.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn lock_knowing(
+        &self,
+        deadline: Duration,
+        known: Option<Known>,
+    ) -> Result<Locked<'_>, LedgerError> {
         let lock = Held::wait(&self.folder.join(NODE_LOCK), deadline)?;
+        if let Some(Known { snapshot, seen }) = known
+            && file::is_same(&self.path(), seen.as_ref())?
+        {
+            return Ok(Locked { ledger: self, lock, snapshot, seen });
+        }
         let (snapshot, seen) = file::read(&self.path())?;
         Ok(Locked { ledger: self, lock, snapshot, seen })
     }
@@ -182,8 +207,13 @@ impl Ledger {
 }
 
 impl Locked<'_> {
+    /// Gives the lock back and keeps what is known.
+    pub fn leave(mut self) -> Known {
+        Known { snapshot: std::mem::take(&mut self.snapshot), seen: self.seen.take() }
+    }
+
     /// All grants, as they were read under the lock or last committed.
-    pub fn grants(&self) -> &[Grant] {
+    pub fn grants(&self) -> &[Arc<Grant>] {
         &self.snapshot.grants
     }
 
@@ -196,7 +226,7 @@ impl Locked<'_> {
     ///
     /// # Errors
     /// [`LedgerError`]; the file is as it was then. [`LedgerError::Swapped`] when somebody replaced the file, or the lock's, meanwhile.
-    pub fn commit(&mut self, grants: Vec<Grant>) -> Result<(), LedgerError> {
+    pub fn commit(&mut self, grants: Vec<Arc<Grant>>) -> Result<(), LedgerError> {
         self.change(|all| *all = grants)
     }
 
@@ -206,7 +236,7 @@ impl Locked<'_> {
     /// As there.
     pub fn change<T>(
         &mut self,
-        change: impl FnOnce(&mut Vec<Grant>) -> T,
+        change: impl FnOnce(&mut Vec<Arc<Grant>>) -> T,
     ) -> Result<T, LedgerError> {
         let path = self.ledger.path();
         if !self.lock.has_its_name()? {
@@ -220,7 +250,7 @@ impl Locked<'_> {
         })?;
         let changed = change(&mut self.snapshot.grants);
         self.snapshot.generation = generation;
-        match file::replace(&path, &self.snapshot) {
+        match file::replace(&path, &self.snapshot, self.seen.as_ref()) {
             Ok(seen) => self.seen = Some(seen),
             Err(error) => {
                 // As it is on disk. Should that not be readable either, nothing can be committed to it any more.

@@ -7,12 +7,14 @@ use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
 use crate::error::{Damage, LedgerError};
 use crate::packed::Document;
 use crate::record::Snapshot;
+use crate::texts::{self, Texts};
 use crate::trusted::{self, Trouble};
 
 /// The format that this version writes and reads.
@@ -22,9 +24,6 @@ pub const MOST_GRANTS: usize = 10_000;
 /// The most bytes that are written, or read.
 pub const MOST_BYTES: usize = 16 << 20;
 
-/// What a grant usually takes: room for it is made at once.
-const USUAL_BYTES: usize = 1024;
-
 const TEMPORARY: &str = ".ledger.json.new";
 
 /// The file as it was read or written: held open, so that no other file can get its inode number.
@@ -32,6 +31,7 @@ const TEMPORARY: &str = ".ledger.json.new";
 pub(crate) struct Seen {
     _file: File,
     stamp: Stamp,
+    texts: Texts,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -74,15 +74,22 @@ pub(crate) fn read(path: &Path) -> Result<(Snapshot, Option<Seen>), LedgerError>
     }
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
     (&mut file).take(MOST_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
-    let snapshot = decode(&bytes).map_err(unusable)?;
-    Ok((snapshot, Some(Seen { _file: file, stamp: Stamp::of(&metadata) })))
+    let (snapshot, texts) = decode(bytes).map_err(unusable)?;
+    Ok((snapshot, Some(Seen { _file: file, stamp: Stamp::of(&metadata), texts })))
 }
 
-/// Replaces the file. The caller has made sure that it may.
-pub(crate) fn replace(path: &Path, snapshot: &Snapshot) -> Result<Seen, LedgerError> {
-    let bytes = encode(path, snapshot)?;
+/// Replaces the file, in which `seen` was found. The caller has made sure that it may.
+pub(crate) fn replace(
+    path: &Path,
+    snapshot: &Snapshot,
+    seen: Option<&Seen>,
+) -> Result<Seen, LedgerError> {
+    let texts = match seen {
+        Some(seen) => encode(path, snapshot, &seen.texts)?,
+        None => encode(path, snapshot, &Texts::default())?,
+    };
     let temporary = path.with_file_name(TEMPORARY);
-    let written = write(&temporary, path, &bytes);
+    let written = write(&temporary, path, texts);
     written.map_err(|source| {
         // It has a fixed name, and the next writer removes it.
         let _ = fs::remove_file(&temporary);
@@ -99,33 +106,37 @@ pub(crate) fn is_same(path: &Path, seen: Option<&Seen>) -> Result<bool, LedgerEr
     }
 }
 
-fn write(temporary: &Path, path: &Path, bytes: &[u8]) -> io::Result<Seen> {
+fn write(temporary: &Path, path: &Path, texts: Texts) -> io::Result<Seen> {
     let mut file = trusted::make_anew(temporary)?;
-    file.write_all(bytes)?;
+    file.write_all(texts.bytes())?;
     fs::rename(temporary, path)?;
     // After the rename, which sets the time of change.
     let stamp = Stamp::of(&file.metadata()?);
-    Ok(Seen { _file: file, stamp })
+    Ok(Seen { _file: file, stamp, texts })
 }
 
-pub(crate) fn decode(bytes: &[u8]) -> Result<Snapshot, Damage> {
+pub(crate) fn decode(bytes: Vec<u8>) -> Result<(Snapshot, Texts), Damage> {
     if bytes.is_empty() {
         return Err(Damage::Empty);
     }
+    if let Some((snapshot, texts)) = texts::read(&bytes, FORMAT) {
+        return Ok((snapshot, texts.of_document(bytes)));
+    }
     // Checked for UTF-8 as a whole, which takes less than checking each string. What is none is an error that names the place.
-    let document = match std::str::from_utf8(bytes) {
+    let document = match std::str::from_utf8(&bytes) {
         Ok(text) => serde_json::from_str::<Document>(text),
-        Err(_) => serde_json::from_slice(bytes),
+        Err(_) => serde_json::from_slice(&bytes),
     };
     match document {
         Ok(document) if document.format == FORMAT => {
             let generation = document.generation;
             let grants = document.unpack().map_err(Damage::Syntax)?;
-            Ok(Snapshot { generation, grants })
+            let grants = grants.into_iter().map(Arc::new).collect();
+            Ok((Snapshot { generation, grants }, Texts::default()))
         }
         Ok(Document { format, .. }) => Err(Damage::Format { format, known: FORMAT }),
         // Another format's document need not look like ours: what it says about itself explains more.
-        Err(error) => match serde_json::from_slice::<Header>(bytes) {
+        Err(error) => match serde_json::from_slice::<Header>(&bytes) {
             Ok(Header { format }) if format != FORMAT => {
                 Err(Damage::Format { format, known: FORMAT })
             }
@@ -134,18 +145,16 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Snapshot, Damage> {
     }
 }
 
-pub(crate) fn encode(path: &Path, snapshot: &Snapshot) -> Result<Vec<u8>, LedgerError> {
+pub(crate) fn encode(path: &Path, snapshot: &Snapshot, old: &Texts) -> Result<Texts, LedgerError> {
     let within = |amount, limit, unit| match amount <= limit {
         true => Ok(()),
         false => Err(LedgerError::TooLarge { path: path.to_owned(), amount, limit, unit }),
     };
     within(snapshot.grants.len(), MOST_GRANTS, "grants")?;
-    let document = Document::pack(FORMAT, snapshot.generation, &snapshot.grants);
-    let mut bytes = Vec::with_capacity(USUAL_BYTES * (snapshot.grants.len() + 4));
-    serde_json::to_writer(&mut bytes, &document)
+    let texts = texts::write(snapshot, FORMAT, old)
         .map_err(|source| LedgerError::Unwritable { path: path.to_owned(), source })?;
-    within(bytes.len(), MOST_BYTES, "bytes")?;
-    Ok(bytes)
+    within(texts.bytes().len(), MOST_BYTES, "bytes")?;
+    Ok(texts)
 }
 
 #[cfg(test)]

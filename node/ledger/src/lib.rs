@@ -19,15 +19,13 @@ pub mod liveness;
 mod lock;
 mod packed;
 mod record;
+mod texts;
 mod trusted;
 mod verify;
 
-pub use book::{Ledger, Locked};
+pub use book::{Known, Ledger, Locked};
 pub use error::{Damage, LedgerError};
 pub use file::{FORMAT, MOST_BYTES, MOST_GRANTS};
 pub use lock::{GpuLock, InProgress};
-pub use record::{
-    GivenGpu, Grant, Member, Origin, Owner, ProcessId, Snapshot, State, joined_by, occupancy,
-    owned_by,
-};
+pub use record::{GivenGpu, Grant, Member, Origin, Owner, ProcessId, Snapshot, State, occupancy};
 pub use verify::Finding;

@@ -1,7 +1,10 @@
 //! The document's form: what many grants repeat stands once, and they refer to it by its place.
 //!
 //! ```json
-//! {"format":1,"generation":7,"gpus":[…],"candidates":[…],"grants":[{…,"gpus":[0,1],"candidates":[0,1,2],…}]}
+//! {"format":1,"generation":7,"gpus":[…],"candidates":[…],"grants":[
+//! {…,"gpus":[0,1],"candidates":[0,1,2],…},
+//! {…}
+//! ]}
 //! ```
 //!
 //! A node has a few GPUs and perhaps hundreds of grants, each of which describes those it was given and says something about every one. Written
@@ -34,7 +37,7 @@ pub(crate) struct Document<'a> {
 /// A [`Grant`] with places in the document instead of what stands there.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Record<'a> {
+pub(crate) struct Record<'a> {
     id: Cow<'a, GrantId>,
     owner: Cow<'a, Owner>,
     label: Cow<'a, str>,
@@ -55,61 +58,123 @@ struct Record<'a> {
 }
 
 impl<'a> Document<'a> {
-    pub(crate) fn pack(format: u64, generation: u64, grants: &'a [Grant]) -> Self {
-        let mut gpus = Places::default();
-        let mut candidates = Places::default();
-        let mut records = Vec::with_capacity(grants.len());
-        for grant in grants {
-            records.push(Record {
-                id: Cow::Borrowed(&grant.id),
-                owner: Cow::Borrowed(&grant.owner),
-                label: Cow::Borrowed(&grant.label),
-                kubernetes_namespace: Cow::Borrowed(&grant.kubernetes_namespace),
-                origin: Cow::Borrowed(&grant.origin),
-                state: grant.state,
-                requested: Cow::Borrowed(&grant.requested),
-                gpus: gpus.of_all(&grant.gpus, |gpu| gpu),
-                capabilities: Cow::Borrowed(&grant.capabilities),
-                unconfined: grant.unconfined,
-                candidates: candidates.of_all(&grant.candidates, key),
-                closeness: Cow::Borrowed(&grant.closeness),
-                sandbox_init: grant.sandbox_init,
-                members: Cow::Borrowed(&grant.members),
-                notes: Cow::Borrowed(&grant.notes),
-                created: grant.created,
-            });
-        }
-        let (gpus, candidates) = (gpus.values, candidates.values);
-        Self { format, generation, gpus, candidates, grants: records }
-    }
-
     /// # Errors
     /// When a grant refers to what is not there.
     pub(crate) fn unpack(self) -> Result<Vec<Grant>, serde_json::Error> {
         let Self { gpus, candidates, grants, .. } = self;
-        let (mut gpus, mut candidates) =
-            (Table::new("gpus", gpus), Table::new("candidates", candidates));
-        let unpack = |record: Record<'a>| {
-            Ok(Grant {
-                gpus: gpus.at(record.gpus, &record.id)?,
-                candidates: candidates.at(record.candidates, &record.id)?,
-                id: record.id.into_owned(),
-                owner: record.owner.into_owned(),
-                label: record.label.into_owned(),
-                kubernetes_namespace: record.kubernetes_namespace.into_owned(),
-                origin: record.origin.into_owned(),
-                state: record.state,
-                requested: record.requested.into_owned(),
-                capabilities: record.capabilities.into_owned(),
-                unconfined: record.unconfined,
-                closeness: record.closeness.into_owned(),
-                sandbox_init: record.sandbox_init,
-                members: record.members.into_owned(),
-                notes: record.notes.into_owned(),
-                created: record.created,
-            })
-        };
-        grants.into_iter().map(unpack).collect()
+        let mut unpacking = Unpacking::new(gpus, candidates);
+        grants.into_iter().map(|record| unpacking.grant(record)).collect()
+    }
+
+    /// As far as everything but the grants.
+    pub(crate) fn begin(self) -> Unpacking<'a> {
+        Unpacking::new(self.gpus, self.candidates)
+    }
+}
+
+/// What grants refer to, in the document's order.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    gpus: Vec<GivenGpu>,
+    candidates: Vec<Candidate>,
+}
+
+impl Shared {
+    /// How many things there are.
+    pub(crate) fn len(&self) -> usize {
+        self.gpus.len() + self.candidates.len()
+    }
+}
+
+/// Grants on their way into a document, which may have some already.
+pub(crate) struct Packing<'a> {
+    gpus: Places<'a, &'a GivenGpu, GivenGpu>,
+    candidates: Places<'a, (&'a GpuUuid, u8, &'a str), Candidate>,
+}
+
+impl<'a> Packing<'a> {
+    /// What is `shared` keeps its place.
+    pub(crate) fn new(shared: &'a Shared) -> Self {
+        let (mut gpus, mut candidates) = (Places::default(), Places::default());
+        shared.gpus.iter().for_each(|gpu| gpus.keep(gpu, gpu));
+        shared.candidates.iter().for_each(|one| candidates.keep(key(one), one));
+        Self { gpus, candidates }
+    }
+
+    pub(crate) fn record(&mut self, grant: &'a Grant) -> Record<'a> {
+        Record {
+            id: Cow::Borrowed(&grant.id),
+            owner: Cow::Borrowed(&grant.owner),
+            label: Cow::Borrowed(&grant.label),
+            kubernetes_namespace: Cow::Borrowed(&grant.kubernetes_namespace),
+            origin: Cow::Borrowed(&grant.origin),
+            state: grant.state,
+            requested: Cow::Borrowed(&grant.requested),
+            gpus: self.gpus.of_all(&grant.gpus, |gpu| gpu),
+            capabilities: Cow::Borrowed(&grant.capabilities),
+            unconfined: grant.unconfined,
+            candidates: self.candidates.of_all(&grant.candidates, key),
+            closeness: Cow::Borrowed(&grant.closeness),
+            sandbox_init: grant.sandbox_init,
+            members: Cow::Borrowed(&grant.members),
+            notes: Cow::Borrowed(&grant.notes),
+            created: grant.created,
+        }
+    }
+
+    /// Everything but the grants.
+    pub(crate) fn document(&self, format: u64, generation: u64) -> Document<'a> {
+        let (gpus, candidates) = (self.gpus.values.clone(), self.candidates.values.clone());
+        Document { format, generation, gpus, candidates, grants: Vec::new() }
+    }
+
+    /// What the grants refer to by now.
+    pub(crate) fn shared(&self) -> Shared {
+        let gpus = self.gpus.values.iter().map(|gpu| gpu.as_ref().clone());
+        let candidates = self.candidates.values.iter().map(|one| one.as_ref().clone());
+        Shared { gpus: gpus.collect(), candidates: candidates.collect() }
+    }
+}
+
+/// Grants on their way out of a document.
+pub(crate) struct Unpacking<'a> {
+    gpus: Table<'a, GivenGpu>,
+    candidates: Table<'a, Candidate>,
+}
+
+impl<'a> Unpacking<'a> {
+    fn new(gpus: Vec<Cow<'a, GivenGpu>>, candidates: Vec<Cow<'a, Candidate>>) -> Self {
+        Self { gpus: Table::new("gpus", gpus), candidates: Table::new("candidates", candidates) }
+    }
+
+    pub(crate) fn grant(&mut self, record: Record<'_>) -> Result<Grant, serde_json::Error> {
+        Ok(Grant {
+            gpus: self.gpus.at(record.gpus, &record.id)?,
+            candidates: self.candidates.at(record.candidates, &record.id)?,
+            id: record.id.into_owned(),
+            owner: record.owner.into_owned(),
+            label: record.label.into_owned(),
+            kubernetes_namespace: record.kubernetes_namespace.into_owned(),
+            origin: record.origin.into_owned(),
+            state: record.state,
+            requested: record.requested.into_owned(),
+            capabilities: record.capabilities.into_owned(),
+            unconfined: record.unconfined,
+            closeness: record.closeness.into_owned(),
+            sandbox_init: record.sandbox_init,
+            members: record.members.into_owned(),
+            notes: record.notes.into_owned(),
+            created: record.created,
+        })
+    }
+
+    pub(crate) fn shared(self) -> Shared {
+        let own = |one: Cow<'_, GivenGpu>| one.into_owned();
+        let candidates = self.candidates.values.into_iter().map(Cow::into_owned);
+        Shared {
+            gpus: self.gpus.values.into_iter().map(own).collect(),
+            candidates: candidates.collect(),
+        }
     }
 }
 
@@ -130,6 +195,12 @@ impl<K, T: Clone> Default for Places<'_, K, T> {
 }
 
 impl<'a, K: Eq + Hash, T: Clone + PartialEq> Places<'a, K, T> {
+    /// What has this place already.
+    fn keep(&mut self, key: K, value: &'a T) {
+        self.places.insert(key, self.values.len());
+        self.values.push(Cow::Borrowed(value));
+    }
+
     fn of_all(&mut self, list: &'a Arc<[T]>, key: impl Fn(&'a T) -> K) -> Vec<usize> {
         let address = Arc::as_ptr(list);
         if let Some(places) = self.lists.get(&address) {

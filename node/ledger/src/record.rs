@@ -146,24 +146,8 @@ impl Grant {
     }
 }
 
-/// Grants of this owner: one, and perhaps others that are being given back.
-pub fn owned_by<'a>(grants: &'a [Grant], owner: &'a Owner) -> impl Iterator<Item = &'a Grant> {
-    grants.iter().filter(move |grant| grant.owner == *owner)
-}
-
-/// Grants that the container with this id in this containerd namespace uses.
-pub fn joined_by<'a>(
-    grants: &'a [Grant],
-    namespace: &'a str,
-    container: &'a str,
-) -> impl Iterator<Item = &'a Grant> {
-    grants
-        .iter()
-        .filter(move |grant| grant.owner.namespace == namespace && grant.is_member(container))
-}
-
 /// Who holds which GPU, whatever the state.
-pub fn occupancy(grants: &[Grant]) -> Occupancy<'_> {
+pub fn occupancy(grants: &[Arc<Grant>]) -> Occupancy<'_> {
     let mut occupancy = Occupancy::default();
     for grant in grants {
         for gpu in grant.gpus.iter() {
@@ -184,7 +168,7 @@ pub struct Snapshot {
     /// Counts the changes; 0 before the first.
     pub generation: u64,
     /// In the order in which they were made.
-    pub grants: Vec<Grant>,
+    pub grants: Vec<Arc<Grant>>,
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Decides what contradicts what, from the records alone; what contradicts the node is `plan::audit`'s. Must not repair.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use plan::GrantId;
 use plan::audit;
@@ -35,16 +36,16 @@ pub enum Finding {
 }
 
 /// Grants whose containers are being made.
-pub(crate) fn reserved(grants: &[Grant]) -> impl Iterator<Item = &Grant> {
-    grants.iter().filter(|grant| grant.state == State::Reserved)
+pub(crate) fn reserved(grants: &[Arc<Grant>]) -> impl Iterator<Item = &Grant> {
+    grants.iter().map(Arc::as_ref).filter(|grant| grant.state == State::Reserved)
 }
 
 /// All findings, in the order of the grants. `unmarked` are the reserved ones that nobody is working on.
-pub(crate) fn findings(grants: &[Grant], unmarked: &[GrantId]) -> Vec<Finding> {
+pub(crate) fn findings(grants: &[Arc<Grant>], unmarked: &[GrantId]) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut ids: BTreeMap<&GrantId, &Grant> = BTreeMap::new();
     let mut owners: BTreeMap<&Owner, &Grant> = BTreeMap::new();
-    for grant in grants {
+    for grant in grants.iter().map(Arc::as_ref) {
         if let Some(first) = ids.insert(&grant.id, grant) {
             let (one, other) = (first.label.clone(), grant.label.clone());
             let id = grant.id.clone();
@@ -65,7 +66,7 @@ pub(crate) fn findings(grants: &[Grant], unmarked: &[GrantId]) -> Vec<Finding> {
 }
 
 /// GPUs that Berth gave twice. Other allocators may.
-fn twice_held(grants: &[Grant]) -> Vec<audit::Finding> {
+fn twice_held(grants: &[Arc<Grant>]) -> Vec<audit::Finding> {
     let mut found = Vec::new();
     let mut holders = BTreeMap::new();
     for grant in grants.iter().filter(|grant| grant.origin == Origin::Berth) {

@@ -70,7 +70,7 @@ fn hammer(ledger: &Ledger, first: u64) {
         let mut locked = ledger.lock(PATIENT).expect("locked");
         assert!(locked.generation() >= last, "the generation fell");
         let mut grants = locked.grants().to_vec();
-        grants.push(grant(number));
+        grants.push(grant(number).into());
         locked.commit(grants).expect("committed");
         last = locked.generation();
     }
@@ -89,7 +89,7 @@ fn holding() {
     let (ledger, number) = told();
     let _mark = ledger.begin(&grant(number).id).expect("begun");
     let mut locked = ledger.lock(PATIENT).expect("locked");
-    locked.commit(vec![grant(number)]).expect("committed");
+    locked.commit(vec![grant(number).into()]).expect("committed");
     println!("held");
     let _ = std::io::stdin().read(&mut [0]);
 }

@@ -5,7 +5,12 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use tempfile::TempDir;
 
 use super::*;
-use crate::record::tests::{grant, uuid};
+use crate::record::tests::uuid;
+
+/// As the ledger has it.
+fn grant(number: u64, gpus: &[u64]) -> Arc<Grant> {
+    Arc::new(crate::record::tests::grant(number, gpus))
+}
 
 const BOOT: &str = "5c1a9e3b-0d4f-4d8a-9b2e-1f6c7a8b9c0d";
 const OTHER: &str = "00000000-0d4f-4d8a-9b2e-1f6c7a8b9c0d";
@@ -97,7 +102,7 @@ fn a_commit_to_a_file_that_was_swapped_writes_nothing() {
     let mut locked = ledger.lock(PATIENT).expect("locked");
     locked.commit(vec![grant(1, &[0])]).expect("committed");
     let intruder = Snapshot { generation: 1, grants: vec![grant(3, &[0])] };
-    let _seen = file::replace(&ledger.path(), &intruder).expect("written without the lock");
+    let _seen = file::replace(&ledger.path(), &intruder, None).expect("written without the lock");
     let words = locked.commit(vec![]).expect_err("swapped").to_string();
     assert!(words.contains("ledger.json was changed by another"), "{words}");
     assert_eq!(locked.generation(), 1);
@@ -158,7 +163,7 @@ fn a_lock_that_is_a_link_or_anothers_is_not_used() {
 #[test]
 fn a_mark_lasts_as_long_as_its_value_and_asking_does_not_disturb_it() {
     let (_run, ledger) = ledger();
-    let id = grant(1, &[]).id;
+    let id = grant(1, &[]).id.clone();
     let asked = || ledger.is_in_progress(&id).expect("asked");
     assert!(!asked());
     let mark = ledger.begin(&id).expect("begun");
@@ -190,7 +195,7 @@ fn verify_finds_reserved_grants_that_nobody_works_on() {
     let (_run, ledger) = ledger();
     let mut reserved = [grant(1, &[0]), grant(2, &[1])];
     for one in &mut reserved {
-        one.state = crate::State::Reserved;
+        Arc::make_mut(one).state = crate::State::Reserved;
     }
     ledger.lock(PATIENT).expect("locked").commit(reserved.to_vec()).expect("committed");
     let _held = ledger.begin(&reserved[0].id).expect("begun");
@@ -201,4 +206,21 @@ fn verify_finds_reserved_grants_that_nobody_works_on() {
             "ns/pod-2 (g-0000000000000002) is reserved, and nobody is making its container; run `berth reconcile`"
         ]
     );
+}
+
+#[test]
+fn what_is_known_is_good_until_somebody_else_changes_it() {
+    let (_run, ledger) = ledger();
+    let mut locked = ledger.lock(PATIENT).expect("locked");
+    locked.commit(vec![grant(1, &[0])]).expect("committed");
+    let known = locked.leave();
+    let mut locked = ledger.lock_knowing(PATIENT, Some(known)).expect("free again");
+    assert_eq!(locked.grants(), [grant(1, &[0])]);
+    locked.commit(vec![grant(2, &[1])]).expect("committed upon it");
+    let known = locked.leave();
+    ledger.lock(PATIENT).expect("locked").commit(vec![grant(3, &[2])]).expect("another's");
+    let mut locked = ledger.lock_knowing(PATIENT, Some(known)).expect("locked");
+    assert_eq!((locked.generation(), locked.grants()), (3, &[grant(3, &[2])][..]));
+    locked.commit(Vec::new()).expect("committed");
+    assert_eq!(ledger.snapshot().expect("read").generation, 4);
 }

@@ -150,31 +150,12 @@ fn a_grant_knows_its_gpus_and_members() {
 }
 
 #[test]
-fn grants_are_found_by_owner_and_by_member() {
-    let mut grants = vec![grant(1, &[0]), grant(2, &[1]), grant(3, &[2])];
-    grants[1].owner = grants[0].owner.clone();
-    grants[1].state = State::Releasing;
-    grants[2].members = grants[0].members.clone();
-    grants[2].owner.namespace = "moby".to_owned();
-    let ids = |found: Vec<&Grant>| found.iter().map(|one| one.id.clone()).collect::<Vec<_>>();
-    let owner = grants[0].owner.clone();
-    assert_eq!(
-        ids(owned_by(&grants, &owner).collect()),
-        [GrantId::from_bits(1), GrantId::from_bits(2)]
-    );
-    assert_eq!(
-        ids(joined_by(&grants, "k8s.io", "container-1").collect()),
-        [GrantId::from_bits(1)],
-        "another namespace's container of the same id is another"
-    );
-}
-
-#[test]
 fn what_is_held_in_any_state_is_taken_and_says_by_whom() {
     let mut grants = vec![grant(1, &[0, 1]), grant(2, &[2]), grant(3, &[2])];
     grants[0].state = State::Reserved;
     grants[1].state = State::Releasing;
     grants[2].origin = Origin::External { by: "cdi edits".to_owned() };
+    let grants: Vec<Arc<Grant>> = grants.into_iter().map(Arc::new).collect();
     let occupancy = occupancy(&grants);
     assert!(!occupancy.is_free(&uuid(0)) && !occupancy.is_free(&uuid(1)));
     assert!(occupancy.is_free(&uuid(3)));

@@ -3,8 +3,12 @@
 use super::*;
 use crate::record::tests::grant;
 
+fn shared(grants: &[Grant]) -> Vec<Arc<Grant>> {
+    grants.iter().cloned().map(Arc::new).collect()
+}
+
 fn words(grants: &[Grant]) -> Vec<String> {
-    findings(grants, &[]).iter().map(ToString::to_string).collect()
+    findings(&shared(grants), &[]).iter().map(ToString::to_string).collect()
 }
 
 #[test]
