@@ -18,7 +18,7 @@ use crate::mount::{MountError, unmount_all};
 use crate::options::RuntimeOptions;
 use crate::process::{Exit, Reaper};
 use crate::remains;
-use crate::runtime::{Runc, RuntimeError};
+use crate::runtime::{Runc, RuntimeError, no_launch_is_left};
 use crate::task::{Deleted, PID_FILE, Record};
 use engine::Node;
 use engine::config::{Config, Dialect, RuntimeSection};
@@ -118,6 +118,7 @@ async fn clean(
 ) -> Result<(), CleanupError> {
     let mut cleared = Ok(());
     if let Some(record) = record {
+        no_launch_is_left(bundle).await;
         let runtime = runtime_of(record, &cli.namespace, reaper);
         let done = remains::clear(&runtime, id, &record.cgroups_path).await;
         cleared = done.map_err(|source| CleanupError::Runtime { id: id.to_owned(), source });

@@ -7,10 +7,13 @@ use std::os::unix::fs::PermissionsExt;
 use anyhow::{Context, Result, ensure};
 use integration_tests::deadline::{Process, eventually, within};
 use integration_tests::lab::{Lab, Launch};
+use integration_tests::machine::cgroup_folder;
 use integration_tests::shim::Start;
 use integration_tests::stdio::{Stdio, Streams};
 use integration_tests::suite::Suite;
 use integration_tests::trials;
+
+use crate::faults::{runtime, with_runtime};
 
 /// Adds the trials.
 pub fn register(suite: &mut Suite) {
@@ -28,6 +31,7 @@ pub fn register(suite: &mut Suite) {
             while_paused,
             after_exit_before_delete,
             during_create,
+            during_create_by_a_runtime_that_ends_late,
             during_start_of_an_exec,
             of_a_pods_shim,
             the_delete_command_may_run_twice,
@@ -147,6 +151,27 @@ async fn during_create(lab: &Lab) -> Result<()> {
     eventually("the runtime is called", || Ok(asked.exists().then_some(()))).await?;
     lab.kill_shim(&shim).await?;
     ensure!(within("Create", hanging).await??.is_err());
+    lab.bury(&bundle).await?;
+    remove_socket_as_containerd_would(lab);
+    Ok(())
+}
+
+/// As one does that is killed in the middle of a system call: it makes the container's cgroup, and only then ends.
+async fn during_create_by_a_runtime_that_ends_late(lab: &Lab) -> Result<()> {
+    let asked = lab.scratch.path("asked");
+    let cgroup = cgroup_folder("cpuset", &format!("/{}/birch", lab.scratch.cgroup()))?;
+    let late = format!("echo >{}; sleep 0.3; mkdir -p {}", asked.display(), cgroup.display());
+    // The child has the call's words, and is not killed with the shim.
+    let program = runtime(lab, "create", &format!("sh -c '{late}' late \"$@\" & wait; exit 1"))?;
+    let launch = with_runtime(lab, lab.sleeper("birch"), &program);
+    let bundle = lab.bundle("birch", Some(&launch.spec))?;
+    let shim = lab.start_shim(&bundle, &Start::default()).await?;
+    let request = lab.create_request(&launch, &bundle, &Stdio::default());
+    let task = shim.task.clone();
+    let creating = tokio::spawn(async move { task.create(&request).await });
+    eventually("the runtime is called", || Ok(asked.exists().then_some(()))).await?;
+    lab.kill_shim(&shim).await?;
+    ensure!(within("Create", creating).await??.is_err());
     lab.bury(&bundle).await?;
     remove_socket_as_containerd_would(lab);
     Ok(())

@@ -6,7 +6,7 @@ mod reaper;
 /// Tests are threads of one process and share its children, which a reaper reaps without asking whose
 /// they are: whoever starts one holds this.
 #[cfg(test)]
-static CHILDREN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+pub(crate) static CHILDREN: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 pub use handle::Handle;
 pub use reaper::{Exit, Reaper, Spawned};

@@ -4,6 +4,7 @@
 
 mod call;
 mod error;
+mod outliving;
 mod runc;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use async_trait::async_trait;
 
 pub use call::Call;
 pub use error::RuntimeError;
+pub use outliving::no_launch_is_left;
 pub use runc::Runc;
 
 /// The container's side of its stdio, handed to the OCI runtime, which passes it on.
