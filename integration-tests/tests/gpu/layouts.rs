@@ -8,6 +8,7 @@ use integration_tests::containerd::stage::Stage;
 use integration_tests::containerd::task::Task;
 use integration_tests::gpu::world::{ONE_GPU, World, uuids};
 use integration_tests::images::glibc::Layout;
+use simnode::elf;
 
 /// Where the driver's libraries are in every container.
 pub const LIBRARIES: &str = "/usr/local/nvidia/lib64";
@@ -82,6 +83,9 @@ pub fn a_musl_image_starts_and_the_log_warns(stage: &Stage) -> Result<()> {
     let warned = log.lines().find(|line| line.contains("musl") && line.contains(&task.id));
     let line = warned.with_context(|| format!("no warning of musl for {}", task.id))?;
     ensure!(line.contains("need glibc"), "{line}");
+    let grant = world.grant()?;
+    let noted = grant["notes"][0].as_str().unwrap_or_default();
+    ensure!(noted.starts_with("the image's loader is musl ("), "explain tells it, too: {grant}");
     task.end()
 }
 
@@ -111,7 +115,8 @@ fn with_compat(root: &Path, version: &str) -> Result<()> {
     let folder = root.join("usr/local/cuda/compat");
     fs::create_dir_all(&folder)?;
     for library in ["libcuda", "libnvidia-ptxjitcompiler"] {
-        fs::write(folder.join(format!("{library}.so.{version}")), b"")?;
+        let bytes = elf::shared_object(elf::Machine::host(), &format!("{library}.so.1"));
+        fs::write(folder.join(format!("{library}.so.{version}")), bytes)?;
     }
     Ok(std::os::unix::fs::symlink(format!("libcuda.so.{version}"), folder.join("libcuda.so.1"))?)
 }
@@ -136,6 +141,11 @@ pub fn a_newer_driver_of_the_image_comes_first(stage: &Stage) -> Result<()> {
         listed(&task, "libnvidia-ml.so.1")? == [format!("{LIBRARIES}/libnvidia-ml.so.1")],
         "NVML"
     );
+    // A cache that the container makes itself says no less.
+    let ran = task.exec(&["ldconfig"])?;
+    ensure!(ran.code() == 0, "{ran:?}");
+    let paths = listed(&task, "libcuda.so.1")?;
+    ensure!(paths[0] == "/usr/local/cuda/compat/libcuda.so.1", "after ldconfig: {paths:?}");
     task.end()?;
     let task = world.sleeper_of(older, &ONE_GPU)?;
     finds_the_driver(&task)?;

@@ -62,6 +62,9 @@ impl Node {
         } else {
             Vec::new()
         };
+        if !compat.is_empty() && (given.own_root || root.is_overlay()) {
+            keep_order(given, root);
+        }
         let merged = loader_cache::merged(root, &libraries, &tree.lib_dir, &compat)
             .map_err(|error| error.to_string())?;
         let Some(bytes) = merged else { return Ok(()) };
@@ -112,6 +115,17 @@ impl Node {
             device::forget(&self.host, name)?;
         }
         Ok(device::sweep(&self.host)?)
+    }
+}
+
+/// A cache that `ldconfig` makes in the container goes by the loader's configuration: let it, too, look at the image's newer driver first.
+fn keep_order(given: &mut Given, root: &Root) {
+    let made = root.make_dirs("/etc/ld.so.conf.d", 0o755);
+    let conf = format!("{}\n", loader_cache::COMPAT_DIRECTORY);
+    let kept = made.and_then(|()| root.replace(loader_cache::COMPAT_CONF, conf.as_bytes(), 0o644));
+    if let Err(error) = kept {
+        let what = "the precedence of the image's newer CUDA driver after ldconfig".to_owned();
+        given.note(&Warning::Without { what, why: error.to_string() });
     }
 }
 

@@ -10,8 +10,11 @@
 use super::Entry;
 use crate::rootfs::{Kind, Root, RootError};
 
+/// The loader's configuration that names [`DIRECTORY`] before the node's own libraries (`000-berth.conf`), in whatever locale names are sorted.
+pub const CONF: &str = "/etc/ld.so.conf.d/000-berth-compat.conf";
+
 /// Where images bring them.
-const DIRECTORY: &str = "/usr/local/cuda/compat";
+pub const DIRECTORY: &str = "/usr/local/cuda/compat";
 
 /// Most names looked at there; the packages have about a dozen.
 const MOST_NAMES: usize = 4096;

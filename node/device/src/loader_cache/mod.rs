@@ -20,7 +20,7 @@ mod tests;
 
 use crate::rootfs::{Root, RootError};
 
-pub use compat::compat_entries;
+pub use compat::{CONF as COMPAT_CONF, DIRECTORY as COMPAT_DIRECTORY, compat_entries};
 pub use format::{LARGEST, MOST_ENTRIES};
 pub use libc::{Libc, MUSL_LOADER, libc_of};
 
