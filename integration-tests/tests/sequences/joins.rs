@@ -1,6 +1,7 @@
 //! Joining what is held, and what is held by others: a claim is what it was, and the facts of the node decide whether it still does.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
 
 use anyhow::{Result, bail, ensure};
 use engine::{Admission, Denied, Rootfs};
@@ -18,6 +19,8 @@ pub fn trials(suite: &mut Suite) {
     suite.plain("joins::a_claim_is_joined_with_its_own_request_alone", None, other_request);
     suite.plain("joins::clean_up_leaves_what_still_runs", None, still_running);
     suite.plain("joins::a_sandbox_that_goes_first_frees_nothing_in_use", None, sandbox_first);
+    suite.plain("joins::clean_up_waits_for_no_driver", None, hung_driver);
+    suite.plain("joins::an_image_s_own_directories_are_not_covered", None, covered);
     suite.plain("joins::a_mig_instance_of_another_allocator_is_refused", None, mig);
     suite.plain("joins::a_rule_that_opens_more_than_is_given_is_privilege", None, wide_rule);
     suite.plain("joins::a_user_namespace_needs_the_node_s_own_device_nodes", None, user_namespace);
@@ -146,6 +149,43 @@ fn sandbox_first() -> Result<()> {
     world.place.node.release(owner("first"))?;
     ensure!(world.place.grants()?.is_empty(), "{:?}", world.place.grants()?);
     world.place.all_can_be_had()
+}
+
+/// containerd gives its `delete` five seconds: nothing in it may look at the node, whose driver may hang.
+fn hung_driver() -> Result<()> {
+    let mut world = World::up()?;
+    fs::remove_file(world.place.boot()?.join("inventory.json"))?;
+    fs::write(world.place.gpus.path("tool"), "#!/bin/sh\nexit 1\n")?;
+    ensure!(world.place.node.inventory().is_err(), "the node can be looked at");
+    world.first.kill();
+    world.sandbox.kill();
+    world.place.node.clean_up(owner("first"))?;
+    ensure!(world.place.grants()?.is_empty(), "{:?}", world.place.grants()?);
+    Ok(())
+}
+
+/// An overlay shows the owner and mode of the uppermost layer that has a directory, which must stay the image's.
+fn covered() -> Result<()> {
+    let place = Place::up(actor(), "p5")?;
+    let layer = place.gpus.path("layer");
+    fs::create_dir_all(layer.join("etc"))?;
+    fs::create_dir_all(layer.join("usr/local"))?;
+    let is_layered = |id: &str| {
+        let prepared = place.prepare(&Container::alone(id, 1))?;
+        let (bundle, ask) = prepared.read()?;
+        let rootfs = Rootfs { layers: vec![layer.clone()], own: true };
+        let admission = place.node.admit(&ask, &bundle, &rootfs, None)?;
+        let layered = admission.layer().is_some();
+        place.node.undo(admission)?;
+        Ok::<_, anyhow::Error>(layered)
+    };
+    ensure!(is_layered("usual")?, "an image like others has the driver as a layer");
+    fs::set_permissions(layer.join("etc"), fs::Permissions::from_mode(0o775))?;
+    ensure!(!is_layered("mode")?, "a mode of the image's is covered");
+    fs::set_permissions(layer.join("etc"), fs::Permissions::from_mode(0o755))?;
+    chown(layer.join("usr/local"), Some(1000), None)?;
+    ensure!(!is_layered("owner")?, "an owner of the image's is covered");
+    Ok(())
 }
 
 fn mig() -> Result<()> {
