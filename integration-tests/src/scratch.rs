@@ -45,6 +45,16 @@ impl Scratch {
         &self.root
     }
 
+    /// A configuration with nothing but folders of the trial's own for what a node keeps: the machine's never decides what a trial sees, and
+    /// its `/run` and `/var/lib` stay as they are.
+    pub fn node_config(&self) -> Result<PathBuf> {
+        let file = self.path("node.toml");
+        let (run, state) = (self.path("node-run"), self.path("node-state"));
+        fs::write(&file, format!("[node]\nrun = {run:?}\nstate = {state:?}\n"))
+            .with_context(|| format!("writing {}", file.display()))?;
+        Ok(file)
+    }
+
     /// A path in the folder.
     pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.root.join(name)

@@ -17,9 +17,6 @@ use crate::command::{Finished, Joined, run};
 use crate::scratch::{MARK, Scratch};
 use crate::task::{self, Task};
 
-/// An empty configuration: the machine's own never decides what a trial sees.
-pub const NO_CONFIG: (&str, &str) = ("BERTH_CONFIG", "/dev/null");
-
 /// What `start` is given besides flags; each release of containerd adds to the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -138,7 +135,7 @@ impl Caller {
     /// Runs `start` in the bundle and gives what it left, whether it worked or not.
     pub async fn start(&self, scratch: &Scratch, bundle: &Bundle, how: &Start) -> Result<Finished> {
         self.expect_sockets(scratch, bundle);
-        let mut command = self.command(scratch, bundle);
+        let mut command = self.command(scratch, bundle)?;
         command.arg("-publish-binary").arg(self.shim.with_file_name("containerd"));
         command.args(["-id", &bundle.id, "start"]);
         if how.dialect != Dialect::V1_6 {
@@ -165,20 +162,20 @@ impl Caller {
 
     /// Runs the `delete` command and gives what it left.
     pub async fn delete_raw(&self, scratch: &Scratch, bundle: &Bundle) -> Result<Finished> {
-        let mut command = self.command(scratch, bundle);
+        let mut command = self.command(scratch, bundle)?;
         command.args(["-id", &bundle.id, "-bundle"]).arg(&bundle.path).arg("delete");
         run(command, Vec::new(), Joined::No).await
     }
 
-    fn command(&self, scratch: &Scratch, bundle: &Bundle) -> Command {
+    fn command(&self, scratch: &Scratch, bundle: &Bundle) -> Result<Command> {
         let mut command = Command::new(&self.shim);
         command.current_dir(&bundle.path).env(MARK, scratch.root()).env("GOMAXPROCS", "2");
-        command.env(NO_CONFIG.0, NO_CONFIG.1).env_remove("TTRPC_ADDRESS");
+        command.env("BERTH_CONFIG", scratch.node_config()?).env_remove("TTRPC_ADDRESS");
         if let Some(events) = &self.events {
             command.env("TTRPC_ADDRESS", events);
         }
         command.args(["-namespace", &self.namespace, "-address"]).arg(&self.address);
-        command
+        Ok(command)
     }
 
     fn stdin(&self, bundle: &Bundle, how: &Start) -> Result<Vec<u8>> {

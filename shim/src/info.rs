@@ -31,8 +31,6 @@ use engine::config::{Config, ConfigError};
 const NAME: &str = "io.containerd.berth.v2";
 /// Type of the features structure (OCI runtime-spec, `features.md`) as containerd names it.
 const FEATURES: &str = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
-/// Where answers are kept; lost at boot, which is soon enough.
-const CACHE_DIR: &str = "/run/berth";
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -70,7 +68,8 @@ pub fn info() -> Result<Vec<u8>, InfoError> {
         [] => None,
         bytes => Some(Any::parse_from_bytes(bytes).map_err(InfoError::Malformed)?),
     };
-    let resolved = RuntimeOptions::resolve(&Config::load()?, options.as_ref())?;
+    let config = Config::load()?;
+    let resolved = RuntimeOptions::resolve(&config, options.as_ref())?;
     let binary = look_up(&resolved.binary).ok_or(InfoError::NoRuntime(resolved.binary))?;
     let version = RuntimeVersion {
         version: env!("CARGO_PKG_VERSION").into(),
@@ -78,11 +77,8 @@ pub fn info() -> Result<Vec<u8>, InfoError> {
         ..RuntimeVersion::default()
     };
     // A runtime without `features` has none to tell of.
-    let features = features(&binary, resolved.control_deadline).map(|value| Any {
-        type_url: FEATURES.into(),
-        value,
-        ..Any::default()
-    });
+    let features = features(&binary, resolved.control_deadline, &config.node.run)
+        .map(|value| Any { type_url: FEATURES.into(), value, ..Any::default() });
     let info = RuntimeInfo {
         name: NAME.into(),
         version: MessageField::some(version),
@@ -94,12 +90,13 @@ pub fn info() -> Result<Vec<u8>, InfoError> {
     Ok(info.write_to_bytes().unwrap_or_default())
 }
 
-/// The output of `<runtime> features`, JSON; from the cache if the binary is the one that was asked.
-fn features(binary: &Path, deadline: Duration) -> Option<Vec<u8>> {
+/// The output of `<runtime> features`, JSON; from the cache in `run` if the binary is the one that was asked. Lost at boot, which is soon
+/// enough.
+fn features(binary: &Path, deadline: Duration, run: &Path) -> Option<Vec<u8>> {
     let meta = fs::metadata(binary).ok()?;
     let (device, inode) = (meta.dev(), meta.ino());
     let changed = format!("{}.{:09}", meta.ctime(), meta.ctime_nsec());
-    let cached = Path::new(CACHE_DIR).join(format!("features-{device}-{inode}-{changed}.json"));
+    let cached = run.join(format!("features-{device}-{inode}-{changed}.json"));
     if let Ok(known) = fs::read(&cached) {
         return Some(known);
     }
@@ -107,7 +104,7 @@ fn features(binary: &Path, deadline: Duration) -> Option<Vec<u8>> {
     serde_json::from_slice::<serde::de::IgnoredAny>(&answer).ok()?;
     // Best effort: without the file the runtime is asked again.
     let temp = cached.with_extension(std::process::id().to_string());
-    let _ = fs::create_dir_all(CACHE_DIR)
+    let _ = fs::create_dir_all(run)
         .and_then(|()| fs::write(&temp, &answer))
         .and_then(|()| fs::rename(&temp, &cached));
     Some(answer)

@@ -28,7 +28,6 @@ use nix::unistd::Pid;
 
 use crate::deadline::STUCK;
 use crate::scratch::{MARK, Scratch};
-use crate::shim::NO_CONFIG;
 use crate::{images, versions::Installation, wait};
 use ctr::Ctr;
 
@@ -91,11 +90,13 @@ impl Containerd {
         if let Some((place, text)) = config::drop_in(installation, scratch.root()) {
             fs::write(place, text)?;
         }
+        let berth_config =
+            berth_config.map_or_else(|| scratch.node_config(), |own| Ok(own.to_owned()))?;
         let containerd = Self {
             installation: installation.clone(),
             scratch,
             shim: named,
-            berth_config: berth_config.unwrap_or(Path::new(NO_CONFIG.1)).to_owned(),
+            berth_config,
             sockets: Mutex::default(),
             process: Mutex::new(None),
         };
@@ -227,7 +228,7 @@ impl Containerd {
             .env("PATH", path)
             .env("NOTIFY_SOCKET", &notify)
             .env(MARK, self.scratch.root())
-            .env(NO_CONFIG.0, &self.berth_config)
+            .env("BERTH_CONFIG", &self.berth_config)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -42,10 +42,9 @@ pub fn register(suite: &mut Suite) {
 /// The suites have the version of the shim that is built beside them.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The shim with an empty configuration, so that the machine's own has no say.
+/// The shim with a configuration of the trial's own, so that the machine's has no say.
 fn shim(lab: &Lab) -> Result<Command> {
-    let config = lab.scratch.path("berth.toml");
-    fs::write(&config, "")?;
+    let config = lab.scratch.node_config()?;
     let mut command = Command::new(&lab.under_test.shim);
     command.current_dir(lab.scratch.root()).env(MARK, lab.scratch.root());
     command.env("BERTH_CONFIG", config).env_remove("TTRPC_ADDRESS");
@@ -152,8 +151,9 @@ async fn info_of_garbage_is_refused(lab: &Lab) -> Result<()> {
 async fn info_of_a_runtime_that_lingers_is_answered_without_it(lab: &Lab) -> Result<()> {
     let program = runtime(lab, "echo '{}'; exec >&-; exec sleep 100000")?;
     let options = lab.options(|options| options.binary_name = program.display().to_string());
-    let config = lab.scratch.path("impatient.toml");
-    fs::write(&config, "[runtime]\ncontrol-deadline = 1\n")?;
+    let (own, config) = (lab.scratch.node_config()?, lab.scratch.path("impatient.toml"));
+    let own = fs::read_to_string(own)?;
+    fs::write(&config, format!("{own}[runtime]\ncontrol-deadline = 1\n"))?;
     let mut command = shim(lab)?;
     command.arg("-info").env("BERTH_CONFIG", config);
     let finished = run(command, options.write_to_bytes()?, Joined::No).await?;
