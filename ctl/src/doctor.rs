@@ -96,25 +96,40 @@ fn runtime(binary: &str, systemd: bool) -> Check {
     let Some(words) = first_line(binary, &["--version"]) else {
         return Check::failure(name, format!("{binary} cannot be run"), fix);
     };
-    if drops_rules(&words) {
+    let version = version(&words);
+    if version.is_some_and(drops_rules) {
         let problem = format!(
             "{words} drops device rules without a link in /dev/char when systemd makes the cgroups"
         );
         let fix = "install runc 1.1.7 or newer; Berth makes the links for what it grants";
-        return if systemd {
-            Check::warning(name, problem, fix)
-        } else {
-            Check::well(name, format!("{words} (with systemd cgroups, take 1.1.7 or newer)"))
-        };
+        if systemd {
+            return Check::warning(name, problem, fix);
+        }
     }
-    Check::well(name, words)
+    let mut better = Vec::new();
+    if version.is_some_and(drops_rules) {
+        better.push("with systemd cgroups, take 1.1.7 or newer");
+    }
+    if version.is_some_and(|version| version < BY_DESCRIPTOR) {
+        better.push("containers that share a volume can make it create empty files on the node, CVE-2024-45310, unless your distribution has mended that: take 1.1.14 or newer");
+    }
+    let better = better.join("; ");
+    Check::well(name, if better.is_empty() { words } else { format!("{words} ({better})") })
 }
 
-fn drops_rules(version: &str) -> bool {
-    let number = version.strip_prefix("runc version ").unwrap_or_default();
-    let mut parts = number.split(['.', '+', '-', '~', ' ']).map(|part| part.parse::<u32>().ok());
-    let parts: [Option<u32>; 3] = std::array::from_fn(|_| parts.next().flatten());
-    matches!(parts, [Some(1), Some(1), Some(3..=6)])
+/// The first runc that makes mount points by descriptor.
+const BY_DESCRIPTOR: [u32; 3] = [1, 1, 14];
+
+fn drops_rules(version: [u32; 3]) -> bool {
+    matches!(version, [1, 1, 3..=6])
+}
+
+/// runc's, from the first line that `--version` prints; `None` for another runtime's.
+fn version(words: &str) -> Option<[u32; 3]> {
+    let number = words.strip_prefix("runc version ")?;
+    let mut parts = number.split(['.', '+', '-', '~', ' ']).map(|part| part.parse().ok());
+    let mut next = || parts.next().flatten();
+    Some([next()?, next()?, next()?])
 }
 
 fn first_line(program: &str, arguments: &[&str]) -> Option<String> {
@@ -175,12 +190,22 @@ mod tests {
     #[test]
     fn the_runc_versions_that_drop_rules_are_known() {
         for bad in ["runc version 1.1.3", "runc version 1.1.5+ds1", "runc version 1.1.6-0ubuntu1"] {
-            assert!(drops_rules(bad), "{bad}");
+            assert!(version(bad).is_some_and(drops_rules), "{bad}");
         }
         for good in
             ["runc version 1.1.2", "runc version 1.1.12", "runc version 1.3.0", "crun 1.1.5"]
         {
-            assert!(!drops_rules(good), "{good}");
+            assert!(!version(good).is_some_and(drops_rules), "{good}");
+        }
+    }
+
+    #[test]
+    fn the_runc_versions_that_can_be_raced_are_known() {
+        for bad in ["runc version 1.1.5+ds1", "runc version 1.1.13", "runc version 1.0.0-rc93"] {
+            assert!(version(bad).is_some_and(|version| version < BY_DESCRIPTOR), "{bad}");
+        }
+        for good in ["runc version 1.1.14", "runc version 1.2.0-rc.3", "crun version 1.8"] {
+            assert!(version(good).is_none_or(|version| version >= BY_DESCRIPTOR), "{good}");
         }
     }
 }

@@ -125,3 +125,22 @@ fn fetched() -> PathBuf {
         PathBuf::from,
     )
 }
+
+/// The version of the runc in PATH.
+///
+/// # Errors
+/// When there is none, or what it says is no version.
+pub fn runc_version() -> Result<[u32; 3]> {
+    let output = Command::new("runc").arg("--version").output().context("run runc --version")?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let number = said.strip_prefix("runc version ").and_then(|rest| rest.lines().next());
+    let parts: Vec<u32> = number
+        .iter()
+        .flat_map(|text| text.split(['.', '+', '-', '~']))
+        .map_while(|part| part.parse().ok())
+        .collect();
+    parts
+        .get(..3)
+        .and_then(|three| three.try_into().ok())
+        .with_context(|| format!("no version: {said}"))
+}

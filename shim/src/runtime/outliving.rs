@@ -41,7 +41,8 @@ fn launches(bundle: &Path) -> bool {
 mod tests {
     use super::*;
     use crate::process::CHILDREN;
-    use std::process::Command;
+    use std::io::Read;
+    use std::process::{Command, Stdio};
     use std::sync::PoisonError;
 
     #[test]
@@ -51,12 +52,16 @@ mod tests {
         let log = bundle.path().join("log.json");
         assert!(!launches(bundle.path()));
         let mut child = Command::new("sh")
-            .args(["-c", "read line", "runc", "--log"])
+            .args(["-c", "echo; read line", "runc", "--log"])
             .arg(log)
             .arg("create")
-            .stdin(std::process::Stdio::piped())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .expect("sh exists");
+        // Started is not there yet: the kernel gives a new program its command line last.
+        let mut said = child.stdout.take().expect("piped");
+        said.read_exact(&mut [0]).expect("it says that it is there");
         assert!(launches(bundle.path()));
         assert!(!launches(Path::new("/")));
         child.kill().expect("ours");
