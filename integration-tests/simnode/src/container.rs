@@ -11,15 +11,16 @@ use std::path::Path;
 
 use crate::code::Code;
 use crate::layout::Layout;
+use crate::mig::{GpuInstance, record};
 use crate::pci::{PciAddress, Route};
 use crate::profile::Profile;
-use crate::state::{Driver, Gpu, Latency, State};
+use crate::state::{Driver, Gpu, Latency, MigMode, State};
 
-/// The node as the container below `root` (`/`, outside tests) sees it. Without driver when that is out of reach.
+/// The node as the container below `root` (`/`, outside tests) sees it through the driver library at `library`.
 ///
 /// # Errors
 /// What `nvmlInit` answers.
-pub fn observe(root: &Path) -> Result<State, Code> {
+pub fn observe(root: &Path, library: &Path) -> Result<State, Code> {
     let folder = root.join("proc/driver/nvidia");
     let version =
         fs::read_to_string(folder.join("version")).map_err(|_| Code::DRIVER_NOT_LOADED)?;
@@ -37,6 +38,12 @@ pub fn observe(root: &Path) -> Result<State, Code> {
     let mut gpus: Vec<Gpu> = texts.filter_map(|text| gpu(&text, &known)).collect();
     gpus.retain(|gpu| reach(&root.join(format!("dev/nvidia{}", gpu.minor))) == Reach::Allowed);
     gpus.sort_by_key(|gpu| gpu.route.device);
+    for (minor, instance) in record::read(library) {
+        let own = gpus.iter_mut().find(|gpu| gpu.minor == minor);
+        if let Some(gpu) = own.filter(|_| can_use(root, minor, &instance)) {
+            hold(gpu, instance);
+        }
+    }
     // Which machine it is shows by its GPUs; without any it does not matter.
     let has = |profile: &&Profile| {
         profile.gpus().iter().any(|own| Some(&own.uuid) == gpus.first().map(|gpu| &gpu.uuid))
@@ -51,7 +58,32 @@ pub fn observe(root: &Path) -> Result<State, Code> {
         gpus,
         switches: Vec::new(),
         faults: Vec::new(),
+        instances_made: 0,
+        capability_nodes: false,
     })
+}
+
+/// Whether the container has both capabilities of a MIG device: their files name nodes, and the nodes can be opened.
+fn can_use(root: &Path, gpu: u32, instance: &GpuInstance) -> bool {
+    let folder = format!("proc/driver/nvidia/capabilities/gpu{gpu}/mig/gi{}", instance.id);
+    let files = instance.compute.iter().map(|compute| format!("{folder}/ci{}/access", compute.id));
+    files.chain([format!("{folder}/access")]).all(|file| {
+        let text = fs::read_to_string(root.join(file)).unwrap_or_default();
+        let minor = text.lines().find_map(|line| line.strip_prefix("DeviceFileMinor: "));
+        minor.is_some_and(|minor| {
+            let node = root.join(format!("dev/nvidia-caps/nvidia-cap{minor}"));
+            open(OpenOptions::new().read(true), &node) == Reach::Allowed
+        })
+    })
+}
+
+/// Gives `gpu` an instance with one compute instance, or its compute instance to the one that it has already.
+fn hold(gpu: &mut Gpu, instance: GpuInstance) {
+    gpu.mig = Some(MigMode { current: true, pending: true });
+    match gpu.instances.iter_mut().find(|own| own.id == instance.id) {
+        Some(own) => own.compute.extend(instance.compute),
+        None => gpu.instances.push(instance),
+    }
 }
 
 #[derive(PartialEq, Eq)]
@@ -62,9 +94,11 @@ enum Reach {
 }
 
 fn reach(node: &Path) -> Reach {
-    let opened =
-        OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(node);
-    match opened {
+    open(OpenOptions::new().read(true).write(true), node)
+}
+
+fn open(options: &mut OpenOptions, node: &Path) -> Reach {
+    match options.custom_flags(libc::O_NONBLOCK).open(node) {
         Ok(_) => Reach::Allowed,
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Reach::Allowed,
         Err(error) if error.kind() == ErrorKind::NotFound => Reach::Absent,

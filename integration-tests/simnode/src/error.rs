@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::code::Code;
+
 /// A failure of the simulated node itself: never one that it simulates.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
@@ -72,6 +74,14 @@ pub enum NodeError {
         gpu: String,
         /// How many there are.
         count: usize,
+    },
+    /// The driver says no.
+    #[error("{what}: {code}")]
+    Refused {
+        /// What was to be done.
+        what: String,
+        /// The driver's answer.
+        code: Code,
     },
     /// The change makes no sense on this node.
     #[error("{what}: {why}")]

@@ -23,6 +23,12 @@ fn micros(function: &str, state: &State) -> u64 {
             10_000 + state.gpus.iter().map(|gpu| attach(gpu.persistence)).sum::<u64>()
         }
         "nvmlShutdown" => 2_000 + 500 * state.gpus.len() as u64,
+        "nvmlDeviceCreateGpuInstance" | "nvmlDeviceCreateGpuInstanceWithPlacement" => 150_000,
+        "nvmlGpuInstanceDestroy" => 1_000_000,
+        "nvmlGpuInstanceCreateComputeInstance"
+        | "nvmlGpuInstanceCreateComputeInstanceWithPlacement" => 60_000,
+        "nvmlComputeInstanceDestroy" => 40_000,
+        "nvmlDeviceSetMigMode" => 1_500_000,
         name if name.contains("RunningProcesses") => 2_000,
         name if name.contains("Utilization") || name.contains("Power") => 1_000,
         name if name.contains("MigMode") || name.contains("MemoryInfo") => 300,
@@ -50,6 +56,8 @@ mod tests {
             gpus: profile.gpus(),
             switches: Vec::new(),
             faults: Vec::new(),
+            instances_made: 0,
+            capability_nodes: false,
         };
         let millis = |state: &State| of("nvmlInit_v2", state).as_millis();
         assert_eq!(millis(&state), 58);

@@ -19,6 +19,7 @@ mod find;
 pub mod latency;
 mod layout;
 pub mod machine;
+pub mod mig;
 pub mod model;
 mod node;
 pub mod pci;

@@ -64,7 +64,7 @@ enum Command {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         Command::Up { dir, profile, layout, latency } => {
-            let options = Options { layout, latency: latency.into() };
+            let options = Options { layout, latency: latency.into(), ..Options::default() };
             let node = Node::up(&dir, &Profile::named(&profile)?, options)?;
             print!("{}", node.configuration()?);
             Ok(())

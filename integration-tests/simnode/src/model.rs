@@ -2,6 +2,9 @@
 //!
 //! Figures as nvidia-smi, lspci and the MIG user guide give them; memory is what `nvidia-smi` shows as the total.
 
+use crate::mig::profile::GpuProfile;
+use crate::mig::tables;
+
 /// One kind of GPU.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Model {
@@ -21,8 +24,8 @@ pub struct Model {
     pub architecture: u32,
     /// CUDA cores.
     pub cores: u32,
-    /// Whether it can be cut into MIG instances.
-    pub mig: bool,
+    /// What MIG instances it can be cut into; none where it has no MIG.
+    pub profiles: &'static [GpuProfile],
     /// Number and version of its NVLinks; 0 links: it has none.
     pub nvlinks: (u32, u32),
     /// Power limit, watts.
@@ -44,8 +47,19 @@ pub struct Model {
 }
 
 /// All of them.
-pub static MODELS: &[Model] =
-    &[A100_SXM4_40, H100_SXM, H200, B200, GB200, H100_PCIE, A30, L40S, T4];
+pub static MODELS: &[Model] = &[
+    A100_SXM4_40,
+    A100_SXM4_80,
+    H100_SXM,
+    H200,
+    B200,
+    GB200,
+    H100_PCIE,
+    A30,
+    RTX_PRO_6000,
+    L40S,
+    T4,
+];
 
 /// The one with this product name.
 #[must_use]
@@ -63,7 +77,7 @@ pub const A100_SXM4_40: Model = Model {
     compute: (8, 0),
     architecture: 7,
     cores: 6912,
-    mig: true,
+    profiles: &tables::A100_40,
     nvlinks: (12, 3),
     watts: 400,
     bus_width: 5120,
@@ -73,6 +87,21 @@ pub const A100_SXM4_40: Model = Model {
     vbios: "92.00.45.00.03",
     part: "692-2G506-0200-003",
     fans: 0,
+};
+
+/// p4de's.
+pub const A100_SXM4_80: Model = Model {
+    name: "NVIDIA A100-SXM4-80GB",
+    device_id: 0x20b2,
+    subsystem_id: 0x1463,
+    memory: 81920,
+    reserved: 654,
+    profiles: &tables::A100_80,
+    bar1: 131_072,
+    clocks: (1410, 1593),
+    vbios: "92.00.9E.00.05",
+    part: "692-2G506-0210-003",
+    ..A100_SXM4_40
 };
 
 /// p5's.
@@ -85,7 +114,7 @@ pub const H100_SXM: Model = Model {
     compute: (9, 0),
     architecture: 9,
     cores: 16896,
-    mig: true,
+    profiles: &tables::H100_80,
     nvlinks: (18, 4),
     watts: 700,
     bus_width: 5120,
@@ -109,6 +138,7 @@ pub const H200: Model = Model {
     clocks: (1980, 3201),
     vbios: "96.00.BC.00.01",
     part: "692-2G520-0280-000",
+    profiles: &tables::H200,
     ..H100_SXM
 };
 
@@ -122,7 +152,7 @@ pub const B200: Model = Model {
     compute: (10, 0),
     architecture: 10,
     cores: 18944,
-    mig: true,
+    profiles: &tables::B200,
     nvlinks: (18, 5),
     watts: 1000,
     bus_width: 8192,
@@ -145,6 +175,7 @@ pub const GB200: Model = Model {
     clocks: (2062, 3996),
     vbios: "97.00.B9.00.69",
     part: "692-2G548-0200-000",
+    profiles: &tables::GB200,
     ..B200
 };
 
@@ -159,6 +190,7 @@ pub const H100_PCIE: Model = Model {
     clocks: (1755, 1593),
     vbios: "96.00.74.00.01",
     part: "900-21010-0000-000",
+    profiles: &tables::H100_PCIE,
     ..H100_SXM
 };
 
@@ -177,7 +209,30 @@ pub const A30: Model = Model {
     clocks: (1440, 1215),
     vbios: "92.00.66.00.0A",
     part: "900-21001-0040-000",
+    profiles: &tables::A30,
     ..A100_SXM4_40
+};
+
+/// MIG without NVLink, and with twelve memory slices.
+pub const RTX_PRO_6000: Model = Model {
+    name: "NVIDIA RTX PRO 6000 Blackwell Server Edition",
+    device_id: 0x2bb5,
+    subsystem_id: 0x204e,
+    memory: 97887,
+    reserved: 636,
+    compute: (12, 0),
+    architecture: 10,
+    cores: 24064,
+    profiles: &tables::RTX_PRO_6000,
+    nvlinks: (0, 0),
+    watts: 600,
+    bus_width: 512,
+    pcie: (5, 16),
+    bar1: 131_072,
+    clocks: (2430, 12481),
+    vbios: "98.02.81.00.07",
+    part: "900-2G153-0000-000",
+    fans: 0,
 };
 
 /// Neither MIG nor NVLink.
@@ -190,7 +245,7 @@ pub const L40S: Model = Model {
     compute: (8, 9),
     architecture: 8,
     cores: 18176,
-    mig: false,
+    profiles: &[],
     nvlinks: (0, 0),
     watts: 350,
     bus_width: 384,
@@ -212,7 +267,7 @@ pub const T4: Model = Model {
     compute: (7, 5),
     architecture: 6,
     cores: 2560,
-    mig: false,
+    profiles: &[],
     nvlinks: (0, 0),
     watts: 70,
     bus_width: 256,

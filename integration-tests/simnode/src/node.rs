@@ -8,7 +8,7 @@ use crate::fault::Fault;
 use crate::find;
 use crate::layout::Layout;
 use crate::profile::Profile;
-use crate::state::{Latency, MigMode, Process, State};
+use crate::state::{Gpu, Latency, MigMode, Process, State};
 use crate::store::{MARK, Store};
 use crate::tree::{self, Parts};
 
@@ -19,11 +19,13 @@ pub struct Options {
     pub layout: Layout,
     /// Whether calls of the library take their time.
     pub latency: Latency,
+    /// Whether a device node is made for each MIG instance.
+    pub capability_nodes: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { layout: Layout::Debian, latency: Latency::None }
+        Self { layout: Layout::Debian, latency: Latency::None, capability_nodes: false }
     }
 }
 
@@ -37,7 +39,8 @@ pub struct Node {
 /// What can happen to a node. GPUs are named by index, UUID or PCI address.
 #[derive(Debug, Clone)]
 pub enum Change {
-    /// MIG mode of a GPU, now and after the next reboot or reload.
+    /// MIG mode of a GPU, now and after the next reset, by force: without the mode there are no instances either.
+    /// [`Node::set_mig_mode`] does what the driver would.
     Mig {
         /// Which GPU.
         gpu: String,
@@ -112,6 +115,8 @@ impl Node {
             gpus: profile.gpus(),
             switches: profile.switches().to_vec(),
             faults: Vec::new(),
+            instances_made: 0,
+            capability_nodes: options.capability_nodes,
         };
         let node = Self { store: Store::of(&dir), dir };
         let made = tree::build(&node.root(), &state, parts.as_ref());
@@ -166,6 +171,10 @@ impl Node {
         Ok(format!("[node]\nroot = {root:?}\nnvml = {nvml:?}\n"))
     }
 
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// What its GPUs are and do.
     ///
     /// # Errors
@@ -214,6 +223,10 @@ fn apply(root: &Path, state: &mut State, change: Change) -> Result<(), NodeError
                 return Err(NodeError::Impossible { what, why: "this kind of GPU has none" });
             }
             gpu.mig = Some(mode);
+            if !mode.current {
+                gpu.instances.clear();
+            }
+            tree::instances(root, state)?;
         }
         Change::Begin { gpu, process } => state.gpu_mut(&gpu)?.processes.push(process),
         Change::End { gpu, pid } => {
@@ -226,7 +239,8 @@ fn apply(root: &Path, state: &mut State, change: Change) -> Result<(), NodeError
         Change::Persistence(on) => state.gpus.iter_mut().for_each(|gpu| gpu.persistence = on),
         Change::Unload => {
             state.driver = None;
-            tree::unload(root)?;
+            state.gpus.iter_mut().for_each(Gpu::attach);
+            tree::unload(root, state)?;
         }
         Change::Load => load(root, state)?,
         Change::Reboot => {
@@ -250,7 +264,7 @@ fn load(root: &Path, state: &mut State) -> Result<(), NodeError> {
         gpu.processes.clear();
         gpu.utilisation = (0, 0);
         gpu.lost = false;
-        gpu.mig = gpu.mig.map(|mode| MigMode { current: mode.pending, ..mode });
+        gpu.attach();
     }
     tree::load(root, state)
 }

@@ -8,6 +8,7 @@ use crate::error::NodeError;
 use crate::fault::Fault;
 use crate::layout::Layout;
 use crate::machine::Machine;
+use crate::mig::GpuInstance;
 use crate::model::{self, Model};
 use crate::pci::{Ancestor, PciAddress, Route};
 
@@ -31,6 +32,10 @@ pub struct State {
     pub switches: Vec<PciAddress>,
     /// What is to go wrong.
     pub faults: Vec<Fault>,
+    /// How many MIG instances there ever were, over all GPUs.
+    pub instances_made: u64,
+    /// Whether a device node is made for each MIG instance. On many hosts there is none until somebody asks nvidia-modprobe.
+    pub capability_nodes: bool,
 }
 
 /// Whether calls take their time.
@@ -91,6 +96,8 @@ pub struct Gpu {
     pub links: Vec<Link>,
     /// MIG mode, where the card has one.
     pub mig: Option<MigMode>,
+    /// Its GPU instances, in the order of their ids.
+    pub instances: Vec<GpuInstance>,
     /// Persistence mode.
     pub persistence: bool,
     /// `nvmlComputeMode_t`: 0 default, 2 prohibited, 3 exclusive process.
@@ -176,6 +183,11 @@ impl State {
     pub(crate) fn gpu_mut(&mut self, gpu: &str) -> Result<&mut Gpu, NodeError> {
         let index = self.find(gpu)?;
         Ok(&mut self.gpus[index])
+    }
+
+    /// A GPU to cut, and the count of instances.
+    pub fn to_cut(&mut self, index: usize) -> Option<(&mut Gpu, &mut u64)> {
+        self.gpus.get_mut(index).map(|gpu| (gpu, &mut self.instances_made))
     }
 }
 

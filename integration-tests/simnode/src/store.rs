@@ -32,6 +32,12 @@ impl Store {
         found.filter(|store| store.mark.is_absolute())
     }
 
+    /// The root of the node's file system.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.mark.with_file_name("root")
+    }
+
     /// The state file.
     #[must_use]
     pub fn file(&self) -> PathBuf {

@@ -3,7 +3,8 @@
 use simnode::code::Code;
 
 use crate::gate::on_gpu;
-use crate::pointer::{Array, Device, Out};
+use crate::opaque::Device;
+use crate::pointer::{Array, Out};
 use crate::structs::{FieldValue, Utilization};
 
 values! {

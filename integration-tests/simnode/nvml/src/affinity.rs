@@ -7,7 +7,8 @@ use simnode::code::Code;
 use simnode::state::Gpu;
 
 use crate::gate::on_gpu;
-use crate::pointer::{Answer, Array, Device};
+use crate::opaque::Device;
+use crate::pointer::{Answer, Array};
 
 const NODE: u32 = 0;
 const SOCKET: u32 = 1;

@@ -4,7 +4,8 @@ use simnode::code::Code;
 use simnode::state::Gpu;
 
 use crate::gate::on_gpu;
-use crate::pointer::{Answer, Device, Out};
+use crate::opaque::Device;
+use crate::pointer::{Answer, Out};
 
 values! {
     nvmlDeviceGetPerformanceState: u32 = |_, _| 0;

@@ -4,7 +4,7 @@
 macro_rules! values {
     ($($name:ident: $type:ty = |$gpu:pat_param, $state:pat_param| $value:expr;)*) => {$(
         #[unsafe(no_mangle)]
-        extern "C" fn $name(device: crate::pointer::Device, value: crate::pointer::Out<$type>) -> u32 {
+        extern "C" fn $name(device: crate::opaque::Device, value: crate::pointer::Out<$type>) -> u32 {
             crate::gate::on_gpu(stringify!($name), device, |$gpu, $state| value.put($value))
         }
     )*};
@@ -14,7 +14,7 @@ macro_rules! values {
 macro_rules! texts {
     ($($name:ident = |$gpu:ident| $value:expr;)*) => {$(
         #[unsafe(no_mangle)]
-        extern "C" fn $name(device: crate::pointer::Device, text: crate::pointer::Text, length: u32) -> u32 {
+        extern "C" fn $name(device: crate::opaque::Device, text: crate::pointer::Text, length: u32) -> u32 {
             crate::gate::on_gpu(stringify!($name), device, |$gpu, _| text.put($value, length))
         }
     )*};
@@ -24,7 +24,7 @@ macro_rules! texts {
 macro_rules! unsupported {
     ($($name:ident($($argument:ident: $type:ty),*);)*) => {$(
         #[unsafe(no_mangle)]
-        extern "C" fn $name(device: crate::pointer::Device $(, $argument: $type)*) -> u32 {
+        extern "C" fn $name(device: crate::opaque::Device $(, $argument: $type)*) -> u32 {
             $(let _ = $argument;)*
             crate::gate::on_gpu(stringify!($name), device, |_, _| {
                 Err(simnode::code::Code::NOT_SUPPORTED)

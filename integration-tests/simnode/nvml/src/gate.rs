@@ -9,16 +9,20 @@ use std::{mem, thread};
 use simnode::State;
 use simnode::code::Code;
 use simnode::fault::{self, Action};
+use simnode::mig::{GpuInstance, MigDevice, admin};
 use simnode::state::{Driver, Gpu};
 use simnode::store::Store;
 use simnode::{container, latency};
 
-use crate::pointer::{Answer, Device};
+use crate::opaque::{Compute, Device, Instance};
+use crate::pointer::Answer;
 
 /// Where this library was loaded from, and what follows from that.
 struct Home {
     /// The node's state; none in a container.
     store: Option<Store>,
+    /// The file itself.
+    file: PathBuf,
     /// The version in the file's name.
     version: Option<String>,
 }
@@ -45,7 +49,8 @@ fn home() -> &'static Home {
         let file = own_file().and_then(|file| file.canonicalize().ok()).unwrap_or_default();
         let name = file.file_name().and_then(OsStr::to_str).unwrap_or_default();
         let version = name.strip_prefix("libnvidia-ml.so.").filter(|rest| rest.contains('.'));
-        Home { version: version.map(str::to_owned), store: Store::around(&file) }
+        let version = version.map(str::to_owned);
+        Home { version, store: Store::around(&file), file }
     })
 }
 
@@ -79,6 +84,68 @@ pub fn on_gpu(function: &str, device: Device, call: impl FnOnce(&Gpu, &State) ->
     plain(function, device.index(), || with_driver(|state, _| call(gpu(state, device)?, state)))
 }
 
+/// One call of `function` for a GPU or a MIG device.
+pub fn on_device(
+    function: &str,
+    device: Device,
+    call: impl FnOnce(&Gpu, Option<MigDevice<'_>>, &State) -> Answer,
+) -> u32 {
+    plain(function, device.index(), || {
+        with_driver(|state, _| {
+            let gpu = found(state, device.index())?;
+            let own = |serial| gpu.mig_devices().find(|mig| mig.compute.serial == serial);
+            let mig = device.serial().map(|serial| own(serial).ok_or(Code::INVALID_ARGUMENT));
+            call(gpu, mig.transpose()?, state)
+        })
+    })
+}
+
+/// One call of `function` for a GPU instance.
+pub fn on_instance(
+    function: &str,
+    instance: Instance,
+    call: impl FnOnce(&Gpu, &GpuInstance) -> Answer,
+) -> u32 {
+    let (index, serial) = instance.read().unzip();
+    plain(function, index, || {
+        with_driver(|state, _| {
+            let gpu = found(state, index)?;
+            let own = gpu.instances.iter().find(|own| Some(own.serial) == serial);
+            call(gpu, own.ok_or(Code::INVALID_ARGUMENT)?)
+        })
+    })
+}
+
+/// One call of `function` for a compute instance.
+pub fn on_compute(
+    function: &str,
+    compute: Compute,
+    call: impl FnOnce(MigDevice<'_>) -> Answer,
+) -> u32 {
+    let (index, serial) = compute.read().unzip();
+    plain(function, index, || {
+        with_driver(|state, _| {
+            let mut all = found(state, index)?.mig_devices();
+            let own = all.find(|mig| Some(mig.compute.serial) == serial);
+            call(own.ok_or(Code::INVALID_ARGUMENT)?)
+        })
+    })
+}
+
+/// Changes instances or the mode of a GPU, under way in a call for it.
+pub fn cut<T>(
+    gpu: Option<usize>,
+    change: impl FnOnce(&mut Gpu, &mut u64) -> Result<T, Code>,
+) -> Result<T, Code> {
+    let gpu = gpu.ok_or(Code::INVALID_ARGUMENT)?;
+    admin::carry_out(privileged()?, gpu, change).map_err(|_| Code::UNKNOWN)?
+}
+
+/// The node's state to change. Nobody sets anything from inside a container.
+pub fn privileged() -> Result<&'static Store, Code> {
+    home().store.as_ref().ok_or(Code::NO_PERMISSION)
+}
+
 /// One call of `function` for a pair of GPUs.
 pub fn on_pair(
     function: &str,
@@ -93,8 +160,7 @@ pub fn on_pair(
 /// One call of `function` that changes a GPU.
 pub fn change_gpu(function: &str, device: Device, change: impl FnOnce(&mut Gpu) -> Answer) -> u32 {
     on_gpu(function, device, |_, _| {
-        // Nobody sets anything from inside a container.
-        let store = home().store.as_ref().ok_or(Code::NO_PERMISSION)?;
+        let store = privileged()?;
         let index = device.index().ok_or(Code::INVALID_ARGUMENT)?;
         let changed = store.change(|state| Ok(state.gpus.get_mut(index).map(change)));
         changed.map_err(|_| Code::UNKNOWN)?.unwrap_or(Err(Code::INVALID_ARGUMENT))
@@ -106,7 +172,7 @@ pub fn enter() -> Answer {
     let home = home();
     let found = match &home.store {
         Some(_) => None,
-        None => Some(Arc::new(container::observe(Path::new("/"))?)),
+        None => Some(Arc::new(container::observe(Path::new("/"), &home.file)?)),
     };
     let state = match &found {
         Some(found) => found.clone(),
@@ -132,8 +198,12 @@ pub fn leave() -> Answer {
 }
 
 fn gpu(state: &State, device: Device) -> Result<&Gpu, Code> {
-    let gpu = device.index().and_then(|index| state.gpus.get(index));
-    match gpu {
+    // What is a whole GPU's is no MIG device's.
+    if device.serial().is_some() { Err(Code::NOT_SUPPORTED) } else { found(state, device.index()) }
+}
+
+fn found(state: &State, index: Option<usize>) -> Result<&Gpu, Code> {
+    match index.and_then(|index| state.gpus.get(index)) {
         Some(gpu) if gpu.lost => Err(Code::GPU_IS_LOST),
         Some(gpu) => Ok(gpu),
         None => Err(Code::INVALID_ARGUMENT),

@@ -6,7 +6,8 @@ use simnode::pci::PciAddress;
 use simnode::state::Gpu;
 
 use crate::gate::on_node;
-use crate::pointer::{Answer, Device, Given, Out};
+use crate::opaque::Device;
+use crate::pointer::{Answer, Given, Out};
 
 fn number(state: &State) -> u32 {
     u32::try_from(state.gpus.len()).unwrap_or(u32::MAX)
@@ -51,7 +52,15 @@ extern "C" fn nvmlDeviceGetHandleByIndex_v2(index: u32, device: Out<Device>) -> 
 extern "C" fn nvmlDeviceGetHandleByUUID(uuid: Given, device: Out<Device>) -> u32 {
     on_node("nvmlDeviceGetHandleByUUID", |state, _| {
         let uuid = uuid.get()?;
-        by(state, device, |gpu| gpu.uuid == uuid)
+        let own = |gpu: &Gpu| {
+            gpu.mig_devices().find(|mig| mig.compute.uuid == uuid).map(|mig| mig.compute.serial)
+        };
+        let mut gpus = state.gpus.iter().enumerate();
+        match gpus.find_map(|(index, gpu)| own(gpu).map(|serial| (index, gpu, serial))) {
+            Some((_, gpu, _)) if gpu.lost => Err(Code::GPU_IS_LOST),
+            Some((index, _, serial)) => device.put(Device::mig(index, serial)),
+            None => by(state, device, |gpu| gpu.uuid == uuid),
+        }
     })
 }
 

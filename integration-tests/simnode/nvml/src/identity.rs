@@ -4,15 +4,14 @@ use simnode::State;
 use simnode::code::Code;
 use simnode::state::Gpu;
 
-use crate::gate::on_gpu;
-use crate::pointer::{Device, Out, Text};
+use crate::gate::{on_device, on_gpu};
+use crate::opaque::Device;
+use crate::pointer::{Out, Text};
 
 /// `NVML_BRAND_NVIDIA`: what drivers since R460 say of every data-centre card.
 const BRAND: u32 = 14;
 
 texts! {
-    nvmlDeviceGetName = |gpu| &gpu.model;
-    nvmlDeviceGetUUID = |gpu| &gpu.uuid;
     nvmlDeviceGetSerial = |gpu| &gpu.serial;
     nvmlDeviceGetVbiosVersion = |gpu| gpu.model().vbios;
     nvmlDeviceGetBoardPartNumber = |gpu| gpu.model().part;
@@ -20,7 +19,6 @@ texts! {
 }
 
 values! {
-    nvmlDeviceGetIndex: u32 = |gpu, state| index(gpu, state);
     nvmlDeviceGetMinorNumber: u32 = |gpu, _| gpu.minor;
     nvmlDeviceGetBrand: u32 = |_, _| BRAND;
     nvmlDeviceGetArchitecture: u32 = |gpu, _| gpu.model().architecture;
@@ -30,6 +28,35 @@ values! {
     nvmlDeviceGetMemoryBusWidth: u32 = |gpu, _| gpu.model().bus_width;
     nvmlDeviceGetNumFans: u32 = |gpu, _| gpu.model().fans;
     nvmlDeviceGetModuleId: u32 = |gpu, state| 1 + index(gpu, state);
+}
+
+/// A MIG device's is that of its GPU, and what it is of it.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetName(device: Device, text: Text, length: u32) -> u32 {
+    on_device("nvmlDeviceGetName", device, |gpu, mig, _| match mig {
+        Some(mig) => text.put(&format!("{} MIG {}", gpu.model, mig.profile_name()), length),
+        None => text.put(&gpu.model, length),
+    })
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetUUID(device: Device, text: Text, length: u32) -> u32 {
+    on_device("nvmlDeviceGetUUID", device, |gpu, mig, _| {
+        text.put(mig.map_or(&gpu.uuid, |mig| &mig.compute.uuid), length)
+    })
+}
+
+/// A MIG device's counts within its GPU.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetIndex(device: Device, value: Out<u32>) -> u32 {
+    on_device("nvmlDeviceGetIndex", device, |gpu, mig, state| {
+        let place = |serial| gpu.mig_devices().position(|other| other.compute.serial == serial);
+        let index = match mig.map(|mig| place(mig.compute.serial)) {
+            Some(place) => place.and_then(|place| u32::try_from(place).ok()),
+            None => Some(index(gpu, state)),
+        };
+        value.put(index.ok_or(Code::UNKNOWN)?)
+    })
 }
 
 fn index(gpu: &Gpu, state: &State) -> u32 {
@@ -49,7 +76,7 @@ extern "C" fn nvmlDeviceGetCudaComputeCapability(
     major: Out<i32>,
     minor: Out<i32>,
 ) -> u32 {
-    on_gpu("nvmlDeviceGetCudaComputeCapability", device, |gpu, _| {
+    on_device("nvmlDeviceGetCudaComputeCapability", device, |gpu, _, _| {
         major.put(gpu.model().compute.0)?;
         minor.put(gpu.model().compute.1)
     })

@@ -1,27 +1,30 @@
 //! How much memory a GPU has, and how much of it is in use.
 
 use simnode::code::Code;
+use simnode::mig::MigDevice;
 use simnode::state::Gpu;
 
-use crate::gate::on_gpu;
-use crate::pointer::{Device, Out};
+use crate::gate::on_device;
+use crate::opaque::Device;
+use crate::pointer::Out;
 use crate::structs::{Bar1, Memory, Memory2, version};
 
 values! {
-    nvmlDeviceGetMemoryInfo: Memory = |gpu, _| first(gpu);
     nvmlDeviceGetBAR1MemoryInfo: Bar1 = |gpu, _| bar1(gpu);
 }
 
 /// What the driver keeps counts as used in the first version, and by itself in the second.
-fn first(gpu: &Gpu) -> Memory {
-    let second = second(gpu);
+fn first(gpu: &Gpu, mig: Option<MigDevice<'_>>) -> Memory {
+    let second = second(gpu, mig);
     Memory { total: second.total, free: second.free, used: second.used + second.reserved }
 }
 
-fn second(gpu: &Gpu) -> Memory2 {
-    let total = gpu.model().memory << 20;
-    let reserved = gpu.model().reserved << 20;
-    let used = gpu.used().min(total - reserved);
+fn second(gpu: &Gpu, mig: Option<MigDevice<'_>>) -> Memory2 {
+    let (total, reserved, used) = match mig {
+        Some(mig) => (mig.memory(), 0, mig.used()),
+        None => (gpu.model().memory << 20, gpu.model().reserved << 20, gpu.used()),
+    };
+    let used = used.min(total - reserved);
     let version = version::<Memory2>(2);
     Memory2 { version, total, reserved, free: total - reserved - used, used }
 }
@@ -33,11 +36,16 @@ fn bar1(gpu: &Gpu) -> Bar1 {
 }
 
 #[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetMemoryInfo(device: Device, memory: Out<Memory>) -> u32 {
+    on_device("nvmlDeviceGetMemoryInfo", device, |gpu, mig, _| memory.put(first(gpu, mig)))
+}
+
+#[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetMemoryInfo_v2(device: Device, memory: Out<Memory2>) -> u32 {
-    on_gpu("nvmlDeviceGetMemoryInfo_v2", device, |gpu, _| {
+    on_device("nvmlDeviceGetMemoryInfo_v2", device, |gpu, mig, _| {
         if memory.get()?.version != version::<Memory2>(2) {
             return Err(Code::ARGUMENT_VERSION_MISMATCH);
         }
-        memory.put(second(gpu))
+        memory.put(second(gpu, mig))
     })
 }

@@ -1,11 +1,14 @@
-//! MIG: the mode can be seen. Instances cannot be made yet, and there are none.
+//! MIG mode, and MIG devices: what they are called, found by, and made of.
 
-use std::ffi::c_void;
-
+use simnode::State;
 use simnode::code::Code;
+use simnode::mig::{MigDevice, compute};
+use simnode::state::Gpu;
 
-use crate::gate::on_gpu;
-use crate::pointer::{Device, Out};
+use crate::gate::{cut, on_device, on_gpu};
+use crate::opaque::Device;
+use crate::pointer::{Answer, Out};
+use crate::slices::{Attributes, profile_of};
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetMigMode(device: Device, current: Out<u32>, pending: Out<u32>) -> u32 {
@@ -16,49 +19,102 @@ extern "C" fn nvmlDeviceGetMigMode(device: Device, current: Out<u32>, pending: O
     })
 }
 
+/// The call can succeed while the mode is not in force: then `status` says why not.
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceSetMigMode(device: Device, mode: u32, status: Out<u32>) -> u32 {
+    on_gpu("nvmlDeviceSetMigMode", device, |_, _| {
+        status.check()?;
+        let on = match mode {
+            0 => false,
+            1 => true,
+            _ => return Err(Code::INVALID_ARGUMENT),
+        };
+        let activation = cut(device.index(), |gpu, _| gpu.set_mig_mode(on))?;
+        status.put(activation.map_or(0, Code::number))
+    })
+}
+
 values! {
-    nvmlDeviceIsMigDeviceHandle: u32 = |_, _| 0;
-    nvmlDeviceGetMaxMigDeviceCount: u32 = |gpu, _| match gpu.mig {
-        None => 0,
-        Some(_) if gpu.model == simnode::model::A30.name => 4,
-        Some(_) => 7,
-    };
+    nvmlDeviceGetMaxMigDeviceCount: u32 = |gpu, _| most(gpu);
+}
+
+fn most(gpu: &Gpu) -> u32 {
+    gpu.gpu_profiles().iter().map(|profile| profile.max).max().unwrap_or(0)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceIsMigDeviceHandle(device: Device, is: Out<u32>) -> u32 {
+    on_device("nvmlDeviceIsMigDeviceHandle", device, |_, mig, _| is.put(mig.is_some().into()))
 }
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetMigDeviceHandleByIndex(
     device: Device,
-    _index: u32,
-    _instance: Out<Device>,
+    index: u32,
+    instance: Out<Device>,
 ) -> u32 {
-    on_gpu("nvmlDeviceGetMigDeviceHandleByIndex", device, |gpu, _| match gpu.mig {
-        Some(mode) if mode.current => Err(Code::NOT_FOUND),
-        _ => Err(Code::NOT_SUPPORTED),
+    on_gpu("nvmlDeviceGetMigDeviceHandleByIndex", device, |gpu, state| {
+        if !gpu.in_mig_mode() {
+            return Err(Code::NOT_SUPPORTED);
+        }
+        if index >= most(gpu) {
+            return Err(Code::INVALID_ARGUMENT);
+        }
+        let found = gpu.mig_devices().nth(index as usize).ok_or(Code::NOT_FOUND)?;
+        instance.put(Device::mig(place(gpu, state)?, found.compute.serial))
     })
 }
 
-/// A handle that is no instance's has no GPU behind it.
+/// The index of a GPU of the state.
+fn place(gpu: &Gpu, state: &State) -> Result<usize, Code> {
+    state.gpus.iter().position(|other| other.uuid == gpu.uuid).ok_or(Code::UNKNOWN)
+}
+
+/// A handle that is no MIG device's has no GPU behind it.
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetDeviceHandleFromMigDeviceHandle(
     device: Device,
-    _parent: Out<Device>,
+    parent: Out<Device>,
 ) -> u32 {
-    on_gpu("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", device, |_, _| {
-        Err(Code::INVALID_ARGUMENT)
+    on_mig("nvmlDeviceGetDeviceHandleFromMigDeviceHandle", device, |mig, state| {
+        parent.put(Device::at(place(mig.gpu, state)?))
     })
 }
 
-unsupported! {
-    nvmlDeviceSetMigMode(mode: u32, status: Out<u32>);
-    nvmlDeviceGetGpuInstanceId(id: Out<u32>);
-    nvmlDeviceGetComputeInstanceId(id: Out<u32>);
-    nvmlDeviceGetAttributes_v2(attributes: Out<c_void>);
-    nvmlDeviceGetGpuInstanceProfileInfo(profile: u32, info: Out<c_void>);
-    nvmlDeviceGetGpuInstanceProfileInfoV(profile: u32, info: Out<c_void>);
-    nvmlDeviceGetGpuInstancePossiblePlacements_v2(profile: u32, placements: Out<c_void>, count: Out<u32>);
-    nvmlDeviceGetGpuInstanceRemainingCapacity(profile: u32, count: Out<u32>);
-    nvmlDeviceGetGpuInstances(profile: u32, instances: Out<c_void>, count: Out<u32>);
-    nvmlDeviceGetGpuInstanceById(id: u32, instance: Out<c_void>);
-    nvmlDeviceCreateGpuInstance(profile: u32, instance: Out<c_void>);
-    nvmlDeviceCreateGpuInstanceWithPlacement(profile: u32, placement: Out<c_void>, instance: Out<c_void>);
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetGpuInstanceId(device: Device, id: Out<u32>) -> u32 {
+    on_mig("nvmlDeviceGetGpuInstanceId", device, |mig, _| id.put(mig.instance.id))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetComputeInstanceId(device: Device, id: Out<u32>) -> u32 {
+    on_mig("nvmlDeviceGetComputeInstanceId", device, |mig, _| id.put(mig.compute.id))
+}
+
+/// One call of `function` for a MIG device.
+fn on_mig(
+    function: &str,
+    device: Device,
+    call: impl FnOnce(MigDevice<'_>, &State) -> Answer,
+) -> u32 {
+    on_device(function, device, |_, mig, state| call(mig.ok_or(Code::INVALID_ARGUMENT)?, state))
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetAttributes(device: Device, attributes: Out<Attributes>) -> u32 {
+    describe("nvmlDeviceGetAttributes", device, attributes)
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn nvmlDeviceGetAttributes_v2(device: Device, attributes: Out<Attributes>) -> u32 {
+    describe("nvmlDeviceGetAttributes_v2", device, attributes)
+}
+
+fn describe(name: &str, device: Device, attributes: Out<Attributes>) -> u32 {
+    on_device(name, device, |gpu, mig, _| {
+        let mig = mig.ok_or(Code::NOT_SUPPORTED)?;
+        let within = profile_of(gpu, mig.instance).ok_or(Code::UNKNOWN)?;
+        let own = compute::by_id(gpu, within, mig.compute.profile).ok_or(Code::UNKNOWN)?;
+        attributes.put(Attributes::of(&own, within))
+    })
 }

@@ -4,7 +4,8 @@ use simnode::code::Code;
 use simnode::state::{Gpu, Link};
 
 use crate::gate::on_gpu;
-use crate::pointer::{Device, Out};
+use crate::opaque::Device;
+use crate::pointer::Out;
 use crate::structs::PciInfo;
 
 const TO_GPU: u32 = 0;

@@ -1,9 +1,9 @@
-//! What C callers pass: places to write to, text, handles. The only file that follows their pointers.
+//! What C callers pass: places to write to, and text. The only file that follows their pointers.
 //!
 //! Every pointer is checked for null, which the real library answers with INVALID_ARGUMENT. That a pointer which is not null
 //! leads where nvml.h says is the caller's duty, here as there.
 
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, c_char};
 
 use simnode::code::Code;
 
@@ -17,12 +17,28 @@ pub struct Out<T>(*mut T);
 impl<T> Out<T> {
     /// Writes there.
     pub fn put(self, value: T) -> Answer {
-        if self.0.is_null() {
-            return Err(Code::INVALID_ARGUMENT);
-        }
+        self.check()?;
         // SAFETY: needed to answer at all; nvml.h makes callers pass a place for one `T`, and null was turned away.
         unsafe { self.0.write(value) };
         Ok(())
+    }
+
+    /// The first number there: where nvml.h has several versions of a structure, it says which one is meant.
+    pub fn version(&self) -> Result<u32, Code> {
+        self.check()?;
+        // SAFETY: needed to know how much may be written; every structure with versions begins with this number, which callers set,
+        // and null was turned away.
+        Ok(unsafe { self.0.cast::<u32>().read() })
+    }
+
+    /// The same place, for the structure that its version has named.
+    pub fn cast<U>(self) -> Out<U> {
+        Out(self.0.cast())
+    }
+
+    /// Refuses a place that is none, before anything is done that could not be told.
+    pub fn check(&self) -> Answer {
+        if self.0.is_null() { Err(Code::INVALID_ARGUMENT) } else { Ok(()) }
     }
 
     /// Reads what the caller has written there, such as a length or a version.
@@ -65,6 +81,12 @@ impl<T> Array<T> {
             unsafe { self.0.add(index).write(value) };
         }
         Ok(())
+    }
+
+    /// Writes `values` there, and to `count` how many there are; a caller without an array learns the number alone.
+    pub fn tell(self, values: Vec<T>, count: Out<u32>) -> Answer {
+        count.put(u32::try_from(values.len()).unwrap_or(u32::MAX))?;
+        if self.is_null() { Ok(()) } else { self.fill(values) }
     }
 
     /// Whether the caller has no array.
@@ -111,27 +133,5 @@ impl Given {
         // the call that `self` is an argument of.
         let text = unsafe { CStr::from_ptr(self.0) };
         text.to_str().map_err(|_| Code::INVALID_ARGUMENT)
-    }
-}
-
-/// More GPUs than any node has.
-const HANDLES: usize = 64;
-static BASE: [u8; HANDLES] = [0; HANDLES];
-
-/// `nvmlDevice_t`: an address in [`BASE`], never followed.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-pub struct Device(*const c_void);
-
-impl Device {
-    /// That of the GPU at `index`.
-    pub fn at(index: usize) -> Self {
-        Self(BASE.as_ptr().wrapping_add(index).cast())
-    }
-
-    /// The index of the GPU; none for null and for what was never a handle.
-    pub fn index(self) -> Option<usize> {
-        let index = self.0.addr().checked_sub(BASE.as_ptr().addr())?;
-        (index < HANDLES).then_some(index)
     }
 }

@@ -4,7 +4,8 @@ use simnode::code::Code;
 use simnode::state::Gpu;
 
 use crate::gate::{change_gpu, on_gpu};
-use crate::pointer::{Device, Out};
+use crate::opaque::Device;
+use crate::pointer::Out;
 
 values! {
     nvmlDeviceGetPowerUsage: u32 = |gpu, _| usage(gpu);

@@ -3,16 +3,21 @@
 use simnode::code::Code;
 use simnode::state::{Process, Use};
 
-use crate::gate::on_gpu;
-use crate::pointer::{Array, Device, Out};
+use crate::gate::{on_device, on_gpu};
+use crate::opaque::Device;
+use crate::pointer::{Array, Out};
 use crate::structs::{Process1, Process2};
 
 fn list<T>(name: &str, device: Device, count: Out<u32>, infos: Array<T>, kind: Use) -> u32
 where
     T: for<'a> From<&'a Process>,
 {
-    on_gpu(name, device, |gpu, _| {
-        let found = gpu.processes.iter().filter(|process| process.r#use == kind);
+    on_device(name, device, |gpu, mig, _| {
+        let all: Vec<&Process> = match mig {
+            Some(mig) => mig.processes().collect(),
+            None => gpu.processes.iter().collect(),
+        };
+        let found = all.into_iter().filter(|process| process.r#use == kind);
         infos.put(found.map(T::from).collect(), count)
     })
 }

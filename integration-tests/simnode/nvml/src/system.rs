@@ -6,7 +6,8 @@ use std::fs;
 use simnode::code::{self, Code};
 
 use crate::gate::{enter, leave, on_node, plain};
-use crate::pointer::{Array, Device, Out, Text};
+use crate::opaque::Device;
+use crate::pointer::{Array, Out, Text};
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlInit() -> u32 {

@@ -3,7 +3,8 @@
 use simnode::code::Code;
 
 use crate::gate::{on_gpu, on_pair};
-use crate::pointer::{Answer, Array, Device, Out};
+use crate::opaque::Device;
+use crate::pointer::{Answer, Array, Out};
 
 #[unsafe(no_mangle)]
 extern "C" fn nvmlDeviceGetTopologyCommonAncestor(

@@ -49,6 +49,11 @@ fn container(lab: &Lab, gpus: &[u32]) -> PathBuf {
     root
 }
 
+/// The driver library in such a root.
+fn library(root: &Path) -> PathBuf {
+    root.join("usr/local/nvidia/lib64/libnvidia-ml.so.1")
+}
+
 fn smi(root: &Path) -> Output {
     let mut command = Command::new("chroot");
     command.arg(root).args(["/usr/bin/nvidia-smi", "-L"]).env_clear();
@@ -66,7 +71,7 @@ fn only_the_granted_gpus_are_there_and_are_what_they_are_on_the_host() {
     let expected = [(0, &gpus[2]), (1, &gpus[5])]
         .map(|(index, gpu)| format!("GPU {index}: {} (UUID: {})\n", gpu.model, gpu.uuid));
     assert_eq!(listed, expected.concat(), "{}", text(&output.stderr));
-    let found = container::observe(&root).expect("a state");
+    let found = container::observe(&root, &library(&root)).expect("a state");
     assert_eq!(found.machine, lab.node.state().expect("a state").machine);
     assert_eq!(found.gpus, [gpus[2].clone(), gpus[5].clone()]);
 }
@@ -90,7 +95,10 @@ fn without_the_driver_in_sight_the_library_says_so() {
     let lab = Lab::up("t4");
     let root = container(&lab, &[0]);
     fs::remove_file(root.join("dev/nvidiactl")).expect("a node");
-    assert_eq!(container::observe(&root).expect_err("no control node"), Code::DRIVER_NOT_LOADED);
+    assert_eq!(
+        container::observe(&root, &library(&root)).expect_err("no control node"),
+        Code::DRIVER_NOT_LOADED
+    );
     assert_eq!(smi(&root).status.code(), Some(9));
     fs::remove_dir_all(root.join("proc")).expect("a folder");
     assert_eq!(smi(&root).status.code(), Some(9));
@@ -107,7 +115,7 @@ fn a_gpu_of_no_profile_is_known_by_its_model() {
     let uuid = &lab.node.state().expect("a state").gpus[0].uuid;
     let text = fs::read_to_string(&file).expect("a file");
     fs::write(&file, text.replace(uuid, "GPU-from-elsewhere")).expect("a file");
-    let found = container::observe(&root).expect("a state");
+    let found = container::observe(&root, &library(&root)).expect("a state");
     assert_eq!(
         (found.gpus[0].uuid.as_str(), found.gpus[0].model().memory),
         ("GPU-from-elsewhere", 81559)

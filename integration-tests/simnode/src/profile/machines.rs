@@ -69,6 +69,17 @@ pub(super) fn p4d() -> Profile {
     }
 }
 
+/// The same machine with twice the memory on its GPUs, and on itself.
+pub(super) fn p4de() -> Profile {
+    Profile {
+        name: "p4de",
+        about: "8 A100-SXM4-80GB behind NVSwitches, 2 sockets",
+        machine: machine(2, 24, 2, 24, 1152),
+        model: &model::A100_SXM4_80,
+        ..p4d()
+    }
+}
+
 pub(super) fn p5() -> Profile {
     let near = [0x53, 0x64, 0x75, 0x86].map(|bus| switched(bus - 0xf, 0, bus, 0));
     let far = [0x97, 0xa8, 0xb9, 0xca].map(|bus| switched(bus - 0xf, 0, bus, 1));
@@ -133,6 +144,19 @@ pub(super) fn l40s() -> Profile {
         driver: driver("550.163.01", 12040, true),
         machine: machine(2, 32, 2, 32, 256),
         model: &model::L40S,
+        slots: places.map(|(root, bus, node)| slotted(0, root, bus, node)).into(),
+        wiring: Wiring::None,
+    }
+}
+
+pub(super) fn rtx6000() -> Profile {
+    let places = [(0x20, 0x21, 0), (0x40, 0x41, 0), (0xa0, 0xa1, 1), (0xc0, 0xc1, 1)];
+    Profile {
+        name: "rtx6000",
+        about: "4 RTX PRO 6000 Blackwell in slots, MIG, no NVLink, 2 sockets",
+        driver: driver("580.105.08", 13000, true),
+        machine: machine(2, 48, 2, 8, 512),
+        model: &model::RTX_PRO_6000,
         slots: places.map(|(root, bus, node)| slotted(0, root, bus, node)).into(),
         wiring: Wiring::None,
     }

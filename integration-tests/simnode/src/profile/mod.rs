@@ -54,8 +54,8 @@ pub enum Wiring {
 }
 
 /// Names of all profiles.
-pub const NAMES: [&str; 10] =
-    ["p4d", "p5", "h200", "b200", "a30", "l40s", "t4", "gb200", "one", "none"];
+pub const NAMES: [&str; 12] =
+    ["p4d", "p5", "h200", "b200", "a30", "l40s", "t4", "gb200", "p4de", "rtx6000", "one", "none"];
 
 impl Profile {
     /// The profile of that name.
@@ -67,10 +67,12 @@ impl Profile {
             || NodeError::UnknownProfile { name: name.to_owned(), known: NAMES.join(", ") };
         Ok(match name {
             "p4d" => machines::p4d(),
+            "p4de" => machines::p4de(),
             "p5" => machines::p5(),
             "h200" => machines::h200(),
             "b200" => machines::b200(),
             "a30" => machines::a30(),
+            "rtx6000" => machines::rtx6000(),
             "l40s" => machines::l40s(),
             "t4" => machines::t4(),
             "gb200" => machines::gb200(),
@@ -115,7 +117,9 @@ impl Profile {
             node: slot.node,
             memory_node: slot.memory_node,
             links: self.links(index),
-            mig: self.model.mig.then_some(MigMode { current: false, pending: false }),
+            mig: (!self.model.profiles.is_empty())
+                .then_some(MigMode { current: false, pending: false }),
+            instances: Vec::new(),
             persistence: true,
             compute_mode: 0,
             processes: Vec::new(),

@@ -3,6 +3,7 @@
 //! Decides which files there are; each part of the tree has its file here.
 
 mod binaries;
+mod capabilities;
 mod cpus;
 mod dev;
 mod libraries;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::error::NodeError;
+use crate::mig::record;
 use crate::state::State;
 use write::Tree;
 
@@ -63,13 +65,21 @@ pub(crate) fn nvml_file(state: &State) -> PathBuf {
 pub(crate) fn load(root: &Path, state: &State) -> Result<(), NodeError> {
     let tree = Tree::open(root);
     proc::load(&tree, state)?;
+    instances(root, state)?;
     pci::bind(&tree, state)
 }
 
+/// What the kernel shows of MIG instances, and what a container's driver library is to find of them.
+pub(crate) fn instances(root: &Path, state: &State) -> Result<(), NodeError> {
+    capabilities::write(&Tree::open(root), state)?;
+    record::write(&root.join(nvml_file(state)), state)
+}
+
 /// Takes away what the kernel shows of a loaded driver.
-pub(crate) fn unload(root: &Path) -> Result<(), NodeError> {
+pub(crate) fn unload(root: &Path, state: &State) -> Result<(), NodeError> {
     let tree = Tree::open(root);
     proc::unload(&tree)?;
+    record::write(&root.join(nvml_file(state)), state)?;
     pci::unbind(&tree)
 }
 

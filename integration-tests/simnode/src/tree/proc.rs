@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use crate::error::NodeError;
+use crate::mig::minors;
 use crate::state::{Driver, Gpu, State};
 
 use super::dev::Majors;
@@ -49,11 +50,7 @@ pub(super) fn load(tree: &Tree, state: &State) -> Result<(), NodeError> {
         tree.file(format!("{DRIVER}/{folder}/README"), text)?;
     }
     state.gpus.iter().enumerate().try_for_each(|(number, one)| gpu(tree, driver, number, one))?;
-    if state.gpus.iter().any(|gpu| gpu.mig.is_some()) {
-        capability(tree, "mig/config", 1)?;
-        capability(tree, "mig/monitor", 2)?;
-    }
-    tree.file(format!("{CAPS}/mig-minors"), mig_minors())?;
+    tree.file(format!("{CAPS}/mig-minors"), minors::table())?;
     tree.file(format!("{CAPS}/sys-minors"), "fabric-imex-mgmt 1\n")?;
     MODULES.iter().try_for_each(|name| module(tree, driver, name))
 }
@@ -74,31 +71,7 @@ fn gpu(tree: &Tree, driver: &Driver, number: usize, gpu: &Gpu) -> Result<(), Nod
         let status = format!("Node:\t\t {node}\nStatus:\t\t online\n");
         tree.file(format!("{folder}/numa_status"), status)?;
     }
-    if gpu.mig.is_some() {
-        tree.folder(format!("{DRIVER}/capabilities/gpu{}/mig", gpu.minor))?;
-    }
     Ok(())
-}
-
-fn capability(tree: &Tree, name: &str, minor: u32) -> Result<(), NodeError> {
-    let text = format!("DeviceFileMinor: {minor}\nDeviceFileMode: 256\nDeviceFileModify: 1\n");
-    tree.file(format!("{DRIVER}/capabilities/{name}"), text)
-}
-
-/// Each GPU's and instance's minor, by the driver's fixed formula.
-fn mig_minors() -> String {
-    let mut text = "config 1\nmonitor 2\n".to_owned();
-    for gpu in 0..32 {
-        for instance in 0..15 {
-            let access = 3 + 135 * gpu + 9 * instance;
-            text.push_str(&format!("gpu{gpu}/gi{instance}/access {access}\n"));
-            for compute in 0..8 {
-                let minor = access + 1 + compute;
-                text.push_str(&format!("gpu{gpu}/gi{instance}/ci{compute}/access {minor}\n"));
-            }
-        }
-    }
-    text
 }
 
 /// A module that was there gives way to another one, with an inode of its own.

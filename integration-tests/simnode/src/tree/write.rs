@@ -36,6 +36,24 @@ impl Tree {
         Ok(place)
     }
 
+    /// The path on this machine.
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// Whether something is there.
+    pub fn has(&self, path: impl AsRef<Path>) -> bool {
+        fs::symlink_metadata(self.root.join(path)).is_ok()
+    }
+
+    /// Names of the folders in a folder.
+    pub fn folders(&self, path: impl AsRef<Path>) -> Result<Vec<String>, NodeError> {
+        let place = self.root.join(path);
+        let entries = fs::read_dir(&place).at("list", &place)?.flatten();
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        Ok(folders.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+    }
+
     pub fn folder(&self, path: impl AsRef<Path>) -> Result<(), NodeError> {
         let place = self.root.join(path);
         fs::create_dir_all(&place).at("create", &place)

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each suite takes what it needs")]
 
+pub mod mig;
+
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Output};

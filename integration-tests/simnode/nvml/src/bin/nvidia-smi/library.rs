@@ -154,6 +154,18 @@ impl Nvml {
         if devices.is_empty() { Err(Failure::Devices) } else { Ok(devices) }
     }
 
+    /// MIG devices of a GPU; none where it has no MIG mode, or is not in it.
+    pub fn mig_devices(&self, device: Device) -> Result<Vec<Device>, Failure> {
+        let handle: unsafe extern "C" fn(Device, c_uint, *mut Device) -> c_uint =
+            self.function("nvmlDeviceGetMigDeviceHandleByIndex")?;
+        let one = |index| {
+            let mut mig = Device(std::ptr::null_mut());
+            // SAFETY: needed to ask; the place is one of the right size. A device that is not there is an error, not a fault.
+            (unsafe { handle(device, index, &raw mut mig) } == 0).then_some(mig)
+        };
+        Ok((0..self.number("nvmlDeviceGetMaxMigDeviceCount", device)?).filter_map(one).collect())
+    }
+
     /// The driver's version, and that of CUDA.
     pub fn versions(&self) -> Result<(String, i32), Failure> {
         let driver: unsafe extern "C" fn(*mut c_char, c_uint) -> c_uint =

@@ -10,6 +10,11 @@ pub fn list(nvml: &Nvml) -> Result<String, Failure> {
     for (index, device) in nvml.devices()?.into_iter().enumerate() {
         let (name, uuid) = (nvml.name(device)?, nvml.uuid(device)?);
         text.push_str(&format!("GPU {index}: {name} (UUID: {uuid})\n"));
+        for (index, mig) in nvml.mig_devices(device)?.into_iter().enumerate() {
+            let (whole, uuid) = (nvml.name(mig)?, nvml.uuid(mig)?);
+            let profile = whole.rsplit(' ').next().unwrap_or(&whole);
+            text.push_str(&format!("  MIG {profile:<11} Device {index:>2}: (UUID: {uuid})\n"));
+        }
     }
     Ok(text)
 }
