@@ -207,12 +207,22 @@ impl Node {
         }
         if let Some(prior) = prior {
             if let Some(request) = &ask.request {
-                request.agrees_with(&prior.gpus, prior.by)?;
+                request.agrees_with(&prior.gpus.clone().into(), prior.by)?;
             }
             return Ok(Decision::Prior(Box::new(prior)));
         }
         if let Some(request) = &ask.request {
             let want = request.want.clone().ok_or_else(|| request.needs_a_claim())?;
+            if let Want::Mig { .. } = want {
+                let (key, value) = request.asking();
+                return Err(Refusal::NotInThisVersion {
+                    key: key.to_owned(),
+                    value: value.to_owned(),
+                    field: "mig".to_owned(),
+                    hint: "ask for whole GPUs with gpus or devices".to_owned(),
+                }
+                .into());
+            }
             return Ok(Decision::Asked(want));
         }
         match ask.evidence.visible.as_deref() {

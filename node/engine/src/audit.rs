@@ -22,6 +22,7 @@ fn holdings(grants: &[Arc<Grant>]) -> Vec<Holding> {
             grant: grant.id.clone(),
             label: grant.label.clone(),
             gpus: grant.gpus.iter().map(|gpu| gpu.uuid.clone()).collect(),
+            slots: Vec::new(),
             external: matches!(grant.origin, Origin::External { .. }),
         })
         .collect()

@@ -152,7 +152,7 @@ fn agree(held: &Grant, claim: &Claim<'_>) -> Result<(), Refusal> {
         Claim::Ours { request: Some(request), .. } => {
             let given: Vec<GpuUuid> = held.gpus.iter().map(|gpu| gpu.uuid.clone()).collect();
             let by = format!("the grant {} that {} holds", held.id, held.label);
-            return request.agrees_with(&given, &by);
+            return request.agrees_with(&given.into(), &by);
         }
     };
     if gpus.len() == held.gpus.len() && gpus.iter().all(|gpu| held.holds(gpu)) {
@@ -214,7 +214,7 @@ fn place(
         }
         Claim::External { by, gpus, .. } => {
             let occupancy = ledger::occupancy(grants);
-            plan::place::external(by, gpus, inventory, &occupancy)?
+            plan::place::external(by, &gpus.clone().into(), inventory, &occupancy)?
         }
     };
     let given: Vec<&plan::Gpu> =

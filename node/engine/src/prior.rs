@@ -161,15 +161,18 @@ fn plugged(node: &Node, ask: &Ask, inventory: &Inventory) -> Result<Option<Prior
     };
     let unknown = || Refusal::PriorUnknownDevice { by: by.to_owned(), device: value.clone() };
     let resolved = named.resolve(&value, inventory);
+    if let (None, Some(mig)) = (&ask.asker.pod, named.mig().next()) {
+        return Err(instance(by, mig).into());
+    }
     let Some(pod) = &ask.asker.pod else {
-        let gpus = resolved.map_err(|_| unknown())?;
+        let gpus = resolved.map_err(|_| unknown())?.gpus;
         return Ok(Some(Prior { by, gpus, edits: None }));
     };
     let recorded = recorded(node, pod)?;
     if let Some(mig) = named.mig().find(|mig| recorded.iter().any(|name| name == mig)) {
         return Err(instance(by, mig).into());
     }
-    let wanted = resolved.unwrap_or_default();
+    let wanted = resolved.unwrap_or_default().gpus;
     let recorded: Vec<GpuUuid> = recorded.iter().filter_map(|name| name.parse().ok()).collect();
     let same = |a: &[GpuUuid], b: &[GpuUuid]| {
         !a.is_empty() && a.iter().all(|one| b.contains(one)) && b.iter().all(|one| a.contains(one))

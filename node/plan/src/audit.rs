@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ids::{GpuUuid, GrantId};
 use crate::inventory::Inventory;
+use crate::mig::{ProfileName, Slot};
 
 /// One grant, as far as the audit looks at it: whatever its state, what it holds is taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,8 +15,10 @@ pub struct Holding {
     pub grant: GrantId,
     /// `namespace/pod/container`.
     pub label: String,
-    /// What it holds.
+    /// GPUs that it holds as a whole.
     pub gpus: Vec<GpuUuid>,
+    /// MIG instances that it holds.
+    pub slots: Vec<Slot>,
     /// Whether another allocator decided it.
     pub external: bool,
 }
@@ -71,6 +74,38 @@ pub enum Finding {
         /// The grant.
         grant: String,
     },
+    /// MIG instances are held on a GPU that is not in MIG mode.
+    #[error(
+        "{gpu} is not in MIG mode, and {grant} holds {name} on it; was the mode switched, or the driver loaded anew?"
+    )]
+    NotInMigMode {
+        /// The GPU.
+        gpu: GpuUuid,
+        /// Name of the profile.
+        name: ProfileName,
+        /// The grant.
+        grant: String,
+    },
+    /// Two instances have a slice in common.
+    #[error("slices of {gpu} are held twice: {one} and {other}")]
+    SlicesHeldTwice {
+        /// The GPU.
+        gpu: GpuUuid,
+        /// An instance and its grant: `3g.40gb at 4 by ns/pod/c (g-…)`.
+        one: String,
+        /// Another.
+        other: String,
+    },
+    /// A GPU is held as a whole by one and in slices by another.
+    #[error("{gpu} is held as a whole by {whole}, and in slices: {slice}")]
+    WholeAndSliced {
+        /// The GPU.
+        gpu: GpuUuid,
+        /// Who has the whole.
+        whole: String,
+        /// An instance and its grant.
+        slice: String,
+    },
     /// Two grants have one id.
     #[error("two grants have the id {id}: {one} and {other}")]
     SameId {
@@ -120,7 +155,43 @@ fn alone(inventory: &Inventory, holding: &Holding) -> Vec<Finding> {
             Some(_) => {}
         }
     }
+    found.extend(alone_in_slices(inventory, holding));
     found
+}
+
+/// The same of its MIG instances.
+fn alone_in_slices(inventory: &Inventory, holding: &Holding) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for (place, slot) in holding.slots.iter().enumerate() {
+        let (gpu, grant) = (slot.gpu.clone(), holding.named());
+        match inventory.gpu(&slot.gpu) {
+            None => found.push(Finding::Gone { gpu, grant }),
+            Some(there) if !there.mig => {
+                found.push(Finding::NotInMigMode { gpu, name: slot.name.clone(), grant });
+            }
+            Some(_) => {}
+        }
+        let others = holding.slots[place + 1..].iter().filter(|other| slot.overlaps(other));
+        found.extend(others.map(|other| twice((holding, slot), (holding, other))));
+        if holding.gpus.contains(&slot.gpu) {
+            found.push(whole_and_sliced(holding, (holding, slot)));
+        }
+    }
+    found
+}
+
+fn twice(one: (&Holding, &Slot), other: (&Holding, &Slot)) -> Finding {
+    let (gpu, one, other) = (one.1.gpu.clone(), named_slot(one), named_slot(other));
+    Finding::SlicesHeldTwice { gpu, one, other }
+}
+
+fn whole_and_sliced(whole: &Holding, slice: (&Holding, &Slot)) -> Finding {
+    let gpu = slice.1.gpu.clone();
+    Finding::WholeAndSliced { gpu, whole: whole.named(), slice: named_slot(slice) }
+}
+
+fn named_slot((holding, slot): (&Holding, &Slot)) -> String {
+    format!("{} at {} by {}", slot.name, slot.start, holding.named())
 }
 
 /// What is wrong between two: other allocators may share GPUs among their own containers, never Berth's.
@@ -138,7 +209,20 @@ fn together(one: &Holding, other: &Holding) -> Vec<Finding> {
         },
         false => Finding::HeldTwice { gpu: gpu.clone(), one: ours.named(), other: theirs.named() },
     };
-    both.into_iter().map(finding).collect()
+    both.into_iter().map(finding).chain(in_slices(ours, theirs)).collect()
+}
+
+fn in_slices(one: &Holding, other: &Holding) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for slot in &one.slots {
+        let overlapping = other.slots.iter().filter(|there| slot.overlaps(there));
+        found.extend(overlapping.map(|there| twice((one, slot), (other, there))));
+    }
+    for (whole, sliced) in [(one, other), (other, one)] {
+        let both = sliced.slots.iter().filter(|slot| whole.gpus.contains(&slot.gpu));
+        found.extend(both.map(|slot| whole_and_sliced(whole, (sliced, slot))));
+    }
+    found
 }
 
 impl Holding {

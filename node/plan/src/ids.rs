@@ -1,4 +1,4 @@
-//! Names that cannot be wrong: identities of GPUs and grants, sizes of memory.
+//! Names that cannot be wrong: identities of GPUs, MIG devices and grants, sizes of memory.
 //!
 //! Decides their one written form. Text is parsed here, at the edge, and nowhere else.
 
@@ -42,13 +42,61 @@ impl FromStr for GpuUuid {
             what: "a GPU's UUID",
             example: "GPU-5c1a9e3b-0d4f-4d8a-9b2e-1f6c7a8b9c0d",
         };
-        let groups: Vec<&str> = text.strip_prefix("GPU-").ok_or_else(bad)?.split('-').collect();
-        let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
-        let hex = groups.iter().all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        if lengths != [8, 4, 4, 4, 12] || !hex {
-            return Err(bad());
-        }
-        Ok(Self(format!("GPU-{}", groups.join("-").to_ascii_lowercase())))
+        let digits = text.strip_prefix("GPU-").filter(|digits| is_uuid(digits)).ok_or_else(bad)?;
+        Ok(Self(format!("GPU-{}", digits.to_ascii_lowercase())))
+    }
+}
+
+/// Whether it is 8-4-4-4-12 hexadecimal digits.
+fn is_uuid(text: &str) -> bool {
+    let groups: Vec<&str> = text.split('-').collect();
+    let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
+    let hex = groups.iter().all(|group| group.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    lengths == [8, 4, 4, 4, 12] && hex
+}
+
+/// A MIG device's UUID, which names a compute instance: `MIG-` and 8-4-4-4-12 hexadecimal digits; before R470,
+/// `MIG-GPU-<the GPU's UUID>/<GPU instance>/<compute instance>`. The driver gives a new one to each instance that it makes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MigUuid(String);
+
+impl MigUuid {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What an older name says: the GPU, the driver's id of the GPU instance on it, and that of the compute instance in that.
+    pub fn legacy(&self) -> Option<(GpuUuid, u32, u32)> {
+        let mut parts = self.0.strip_prefix("MIG-")?.split('/');
+        let (gpu, gi, ci) = (parts.next()?, parts.next()?, parts.next()?);
+        Some((gpu.parse().ok()?, gi.parse().ok()?, ci.parse().ok()?))
+    }
+}
+
+impl FromStr for MigUuid {
+    type Err = BadName;
+
+    fn from_str(text: &str) -> Result<Self, BadName> {
+        let parse = || {
+            let name = text.strip_prefix("MIG-")?;
+            if is_uuid(name) {
+                return Some(Self(format!("MIG-{}", name.to_ascii_lowercase())));
+            }
+            let (gpu, ids) = name.split_once('/')?;
+            let (gi, ci) = ids.split_once('/')?;
+            let id = |digits: &str| {
+                let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+                plain.then(|| digits.parse::<u32>().ok()).flatten()
+            };
+            Some(Self(format!("MIG-{}/{}/{}", gpu.parse::<GpuUuid>().ok()?, id(gi)?, id(ci)?)))
+        };
+        parse().ok_or_else(|| BadName {
+            text: text.to_owned(),
+            what: "a MIG device's UUID",
+            example: "MIG-5c1a9e3b-0d4f-4d8a-9b2e-1f6c7a8b9c0d",
+        })
     }
 }
 
@@ -161,7 +209,13 @@ macro_rules! text_form {
         }
     )+};
 }
-text_form!(GpuUuid, PciAddress, GrantId);
+text_form!(GpuUuid, MigUuid, PciAddress, GrantId, crate::mig::ProfileName);
+
+impl fmt::Display for MigUuid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 impl fmt::Display for GpuUuid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

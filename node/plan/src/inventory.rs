@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{GpuUuid, Mib, PciAddress};
+use crate::ids::{GpuUuid, Mib, MigUuid, PciAddress};
+use crate::mig::{Instance, Profile, ProfileName, Slot};
 
 /// Everything that placement may look at.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +65,15 @@ pub struct Gpu {
     pub numa_node: Option<u32>,
     /// Whether MIG mode is on: such a GPU is not given as a whole.
     pub mig: bool,
+    /// Whether it could be switched on.
+    #[serde(default)]
+    pub mig_capable: bool,
+    /// What the driver would make on it, in the driver's order; none where MIG mode is off.
+    #[serde(default)]
+    pub profiles: Vec<Profile>,
+    /// The GPU instances that are on it, whoever made them.
+    #[serde(default)]
+    pub instances: Vec<Instance>,
     /// The way to each other GPU.
     pub peers: BTreeMap<GpuUuid, Peer>,
 }
@@ -99,5 +109,44 @@ impl Inventory {
     /// The GPU with this UUID.
     pub fn gpu(&self, uuid: &GpuUuid) -> Option<&Gpu> {
         self.gpus.iter().find(|gpu| gpu.uuid == *uuid)
+    }
+
+    /// The instance that this MIG device is on, as a slot; `None` where it is not observed.
+    pub fn mig_device(&self, uuid: &MigUuid) -> Option<Slot> {
+        let legacy = uuid.legacy();
+        let is_on = |gpu: &Gpu, instance: &Instance| {
+            let mut devices = instance.compute_instances.iter();
+            devices.any(|device| match (&legacy, &device.uuid) {
+                (_, Some(own)) if own == uuid => true,
+                (Some((parent, gi, ci)), _) => {
+                    (parent, *gi, *ci) == (&gpu.uuid, instance.gpu_instance, device.id)
+                }
+                _ => false,
+            })
+        };
+        self.gpus.iter().find_map(|gpu| {
+            let instance = gpu.instances.iter().find(|instance| is_on(gpu, instance))?;
+            gpu.slot(instance)
+        })
+    }
+}
+
+impl Gpu {
+    /// What the driver makes on this GPU under that name.
+    pub fn profile(&self, name: &ProfileName) -> Option<&Profile> {
+        self.profiles.iter().find(|profile| profile.name == *name)
+    }
+
+    /// An instance as the slot that it fills; `None` where the driver does not tell its profile.
+    pub fn slot(&self, instance: &Instance) -> Option<Slot> {
+        let profile = self.profiles.iter().find(|profile| profile.id == instance.profile)?;
+        Some(Slot {
+            gpu: self.uuid.clone(),
+            profile: instance.profile,
+            name: profile.name.clone(),
+            start: instance.start,
+            size: instance.size,
+            adopted: false,
+        })
     }
 }

@@ -6,12 +6,30 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::ids::GpuUuid;
+use crate::mig::Place;
 
 /// Holders of each GPU; a GPU without an entry is free.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Occupancy<'a> {
-    /// Several only where another allocator shares a GPU out.
+    /// Of whole GPUs. Several only where another allocator shares a GPU out.
     pub holders: BTreeMap<GpuUuid, Vec<Holder<'a>>>,
+    /// Of slices of GPUs in MIG mode.
+    pub slices: BTreeMap<GpuUuid, Vec<Slice<'a>>>,
+    /// Instances that Berth made, that are there, and that nobody holds: whoever asks for their profile may have them as they are.
+    pub idle: Vec<Place>,
+}
+
+/// One grant's hold on the slices of one MIG instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Slice<'a> {
+    /// The driver's id of its profile on this GPU.
+    pub profile: u32,
+    /// The first slice.
+    pub start: u32,
+    /// How many slices.
+    pub size: u32,
+    /// Whose it is.
+    pub holder: Holder<'a>,
 }
 
 /// One grant's hold on a GPU.
@@ -37,8 +55,28 @@ impl<'a> Occupancy<'a> {
         }
     }
 
-    /// Whether nobody holds the GPU.
+    /// Adds one hold on slices of a GPU.
+    pub fn add_slice(&mut self, gpu: &GpuUuid, slice: Slice<'a>) {
+        match self.slices.get_mut(gpu) {
+            Some(slices) => slices.push(slice),
+            None => {
+                self.slices.insert(gpu.clone(), vec![slice]);
+            }
+        }
+    }
+
+    /// Whether nobody holds the GPU, nor any slice of it.
     pub fn is_free(&self, gpu: &GpuUuid) -> bool {
-        self.holders.get(gpu).is_none_or(Vec::is_empty)
+        self.of_whole(gpu).is_empty() && self.of_slices(gpu).is_empty()
+    }
+
+    /// Who holds the GPU as a whole.
+    pub fn of_whole(&self, gpu: &GpuUuid) -> &[Holder<'a>] {
+        self.holders.get(gpu).map_or(&[], Vec::as_slice)
+    }
+
+    /// Who holds slices of it.
+    pub fn of_slices(&self, gpu: &GpuUuid) -> &[Slice<'a>] {
+        self.slices.get(gpu).map_or(&[], Vec::as_slice)
     }
 }

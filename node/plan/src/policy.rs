@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::ceiling::check_ceiling;
 use crate::ids::Mib;
+use crate::mig::Mix;
 
 /// `policy.annotation-requests`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +45,17 @@ pub enum Audience {
     All,
 }
 
+impl Audience {
+    /// As the configuration has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::NonCri => "non-cri",
+            Self::All => "all",
+        }
+    }
+}
+
 /// `[policy.ceilings."<namespace or glob>"]`: the most that a namespace may hold at once.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
@@ -55,7 +67,7 @@ pub struct Ceiling {
 }
 
 /// `[policy]`, and `node.gpus`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
 pub struct Policy {
     /// Whether annotations may ask.
@@ -70,9 +82,31 @@ pub struct Policy {
     pub privileged: bool,
     /// Whether hooks of a CDI specification that Berth resolves itself are kept, NVIDIA's own excepted (Berth does their work).
     pub cdi_hooks: bool,
+    /// Whose requests may switch an idle GPU into MIG mode, where none in MIG mode has room.
+    pub mig_mode_switch: Audience,
+    /// How often each MIG profile is expected to be asked for, which decides what room is worth keeping; empty: all alike.
+    pub mig_mix: Mix,
     /// Ceilings by namespace; the containerd namespace outside CRI.
     pub ceilings: BTreeMap<String, Ceiling>,
     /// `node.gpus`: UUIDs or PCI addresses of the GPUs that Berth may hand out; empty for all.
     #[serde(skip)]
     pub gpus: Vec<String>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            annotation_requests: AnnotationRequests::default(),
+            namespaces: Vec::new(),
+            env_requests: EnvRequests::default(),
+            devices: Audience::default(),
+            privileged: false,
+            cdi_hooks: false,
+            // A GPU in MIG mode is lost to those who need it whole, and only the operator can say whether that is wanted.
+            mig_mode_switch: Audience::Off,
+            mig_mix: Mix::default(),
+            ceilings: BTreeMap::new(),
+            gpus: Vec::new(),
+        }
+    }
 }

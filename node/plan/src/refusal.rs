@@ -134,6 +134,22 @@ pub enum Refusal {
         /// Whether a grant that is being released would make room, so that waiting helps.
         releasing: bool,
     },
+    /// No GPU of the node is cut into slices.
+    #[error("berth: no room for {wanted}: {why}")]
+    NoMig {
+        /// The request in words: `mig 1g.10gb`.
+        wanted: String,
+        /// Which GPUs could be, and what makes them so; or that none can.
+        why: String,
+    },
+    /// A MIG profile that no GPU of the node has.
+    #[error("berth: no room for {wanted}: no GPU of this node has that profile; {profiles}")]
+    UnknownProfile {
+        /// The request in words.
+        wanted: String,
+        /// `there are 1g.10gb, 2g.20gb and 7g.80gb`.
+        profiles: String,
+    },
     /// What was being given back did not come in time.
     #[error(
         "berth: no room for {wanted}, after {seconds} s of waiting for what is being released: {candidates}; try again, and see berth ps and berth reconcile"

@@ -120,14 +120,10 @@ fn annotations_count(key: &str, asker: &Asker, policy: &Policy) -> Result<(), Re
 /// # Errors
 /// [`Refusal::NotAllowed`] naming it and the policy key.
 pub fn may_name_devices(key: &str, asker: &Asker, policy: &Policy) -> Result<(), Refusal> {
-    let (may, now) = match policy.devices {
-        Audience::All => (true, "all"),
-        Audience::NonCri => (asker.pod.is_none(), "non-cri"),
-        Audience::Off => (false, "off"),
-    };
-    if may {
+    if is_among(asker, policy.devices) {
         return Ok(());
     }
+    let now = policy.devices.word();
     let setting = if asker.pod.is_some() { "all" } else { "non-cri" };
     Err(Refusal::NotAllowed {
         key: key.to_owned(),
@@ -135,6 +131,19 @@ pub fn may_name_devices(key: &str, asker: &Asker, policy: &Policy) -> Result<(),
         reason: format!("policy.devices is \"{now}\", and gpus would not name devices"),
         setting: format!("policy.devices = \"{setting}\""),
     })
+}
+
+/// Whether a GPU may be switched into MIG mode for this asker.
+pub fn may_switch_mode(asker: &Asker, policy: &Policy) -> bool {
+    is_among(asker, policy.mig_mode_switch)
+}
+
+fn is_among(asker: &Asker, audience: Audience) -> bool {
+    match audience {
+        Audience::All => true,
+        Audience::NonCri => asker.pod.is_none(),
+        Audience::Off => false,
+    }
 }
 
 impl Asker {

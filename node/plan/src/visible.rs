@@ -1,9 +1,10 @@
-//! `NVIDIA_VISIBLE_DEVICES` and its relatives: the older ways to name GPUs, read into data and resolved to UUIDs.
+//! `NVIDIA_VISIBLE_DEVICES` and its relatives: the older ways to name GPUs, read into data and resolved to GPUs and MIG instances.
 //!
 //! Decides what the names mean (NVIDIA's toolkit: `internal/config/image`). Must not know whether they are to be believed: that is `trust`'s.
 
 use crate::ids::GpuUuid;
-use crate::inventory::Inventory;
+use crate::inventory::{Gpu, Inventory};
+use crate::mig::{Devices, Slot};
 use crate::place::is_allowed;
 use crate::policy::Policy;
 use crate::refusal::Refusal;
@@ -96,14 +97,17 @@ impl Visible {
         }
     }
 
-    /// The GPUs that are meant, in the driver's order, without repetition. What the node's policy thinks of them is not asked.
+    /// The GPUs and MIG instances that are meant, in the driver's order, without repetition. What the node's policy thinks of them is not asked.
     ///
     /// # Errors
-    /// [`Refusal::EnvDevice`] for a device that is no GPU of this node; `value` is what the message shows.
-    pub fn resolve(&self, value: &str, inventory: &Inventory) -> Result<Vec<GpuUuid>, Refusal> {
+    /// [`Refusal::EnvDevice`] for a device that is neither on this node; `value` is what the message shows.
+    pub fn resolve(&self, value: &str, inventory: &Inventory) -> Result<Devices, Refusal> {
         match self {
-            Self::Nothing | Self::None => Ok(Vec::new()),
-            Self::All => Ok(in_order(inventory, |_| true)),
+            Self::Nothing | Self::None => Ok(Devices::default()),
+            Self::All => {
+                let all = inventory.gpus.iter().map(|gpu| Found::Gpu(gpu.uuid.clone())).collect();
+                Ok(in_order(inventory, all))
+            }
             Self::List(devices) => resolve(devices, inventory, value),
         }
     }
@@ -118,7 +122,12 @@ impl Visible {
         inventory: &Inventory,
         policy: &Policy,
     ) -> Result<Option<Want>, Refusal> {
-        let mut gpus = self.resolve(value, inventory)?;
+        let Devices { mut gpus, slots } = self.resolve(value, inventory)?;
+        if let Some(slot) = slots.first() {
+            let device = format!("{} of {}", slot.name, slot.gpu);
+            let why = "a MIG instance is asked for with berth.dev/mig, and made for its container";
+            return Err(refused(value, &device, why));
+        }
         if *self == Self::All {
             gpus.retain(|uuid| {
                 inventory.gpu(uuid).is_some_and(|gpu| !gpu.mig && is_allowed(gpu, policy))
@@ -132,24 +141,35 @@ impl Visible {
     }
 }
 
-/// The GPUs that these devices name, in the driver's order, without repetition.
-///
-/// # Errors
-/// [`Refusal::EnvDevice`] for a device that is no GPU of this node; `value` is what the message shows.
-pub fn resolve(
-    devices: &[Device],
-    inventory: &Inventory,
-    value: &str,
-) -> Result<Vec<GpuUuid>, Refusal> {
-    let found = devices.iter().map(|device| device.resolve(value, inventory));
-    let found: Vec<Vec<GpuUuid>> = found.collect::<Result<_, _>>()?;
-    Ok(in_order(inventory, |uuid| found.iter().flatten().any(|one| one == uuid)))
+/// What one name means.
+enum Found {
+    Gpu(GpuUuid),
+    Slot(Slot),
 }
 
-fn in_order(inventory: &Inventory, wanted: impl Fn(&GpuUuid) -> bool) -> Vec<GpuUuid> {
-    let mut gpus: Vec<_> = inventory.gpus.iter().filter(|gpu| wanted(&gpu.uuid)).collect();
-    gpus.sort_by_key(|gpu| gpu.index);
-    gpus.into_iter().map(|gpu| gpu.uuid.clone()).collect()
+/// The GPUs and MIG instances that these devices name, in the driver's order, without repetition.
+///
+/// # Errors
+/// [`Refusal::EnvDevice`] for a device that is neither on this node; `value` is what the message shows.
+pub fn resolve(devices: &[Device], inventory: &Inventory, value: &str) -> Result<Devices, Refusal> {
+    let found = devices.iter().map(|device| device.resolve(value, inventory));
+    let found: Vec<Vec<Found>> = found.collect::<Result<_, _>>()?;
+    Ok(in_order(inventory, found.into_iter().flatten().collect()))
+}
+
+fn in_order(inventory: &Inventory, found: Vec<Found>) -> Devices {
+    let mut devices = Devices::default();
+    for one in found {
+        match one {
+            Found::Gpu(gpu) if !devices.gpus.contains(&gpu) => devices.gpus.push(gpu),
+            Found::Slot(slot) if !devices.slots.contains(&slot) => devices.slots.push(slot),
+            _ => {}
+        }
+    }
+    let index = |uuid: &GpuUuid| inventory.gpu(uuid).map(|gpu| gpu.index);
+    devices.gpus.sort_by_key(index);
+    devices.slots.sort_by_key(|slot| (index(&slot.gpu), slot.start));
+    devices
 }
 
 impl Device {
@@ -183,26 +203,51 @@ impl Device {
         matches!(self, Self::Index(_) | Self::Uuid(_) | Self::Mig(_))
     }
 
-    fn resolve(&self, value: &str, inventory: &Inventory) -> Result<Vec<GpuUuid>, Refusal> {
+    fn resolve(&self, value: &str, inventory: &Inventory) -> Result<Vec<Found>, Refusal> {
         let absent = "no such GPU on this node";
         match self {
             Self::Index(index) => match inventory.gpus.iter().find(|gpu| gpu.index == *index) {
-                Some(gpu) => Ok(vec![gpu.uuid.clone()]),
+                Some(gpu) => Ok(vec![Found::Gpu(gpu.uuid.clone())]),
                 None => Err(refused(value, &index.to_string(), absent)),
             },
             Self::Uuid(uuid) => match inventory.gpu(uuid) {
-                Some(gpu) => Ok(vec![gpu.uuid.clone()]),
+                Some(gpu) => Ok(vec![Found::Gpu(gpu.uuid.clone())]),
                 None => Err(refused(value, uuid.as_str(), absent)),
             },
             Self::Cdi(name) => match Visible::of_cdi(name) {
-                Some(meant) => meant.resolve(value, inventory),
+                Some(meant) => {
+                    let Devices { gpus, slots } = meant.resolve(value, inventory)?;
+                    let gpus = gpus.into_iter().map(Found::Gpu);
+                    Ok(gpus.chain(slots.into_iter().map(Found::Slot)).collect())
+                }
                 None => Err(refused(value, name, "this CDI device is not one of nvidia.com/gpu")),
             },
             Self::PluginMounts => Ok(Vec::new()),
-            Self::Mig(name) => Err(refused(value, name, "MIG devices are not in this version")),
+            Self::Mig(name) => match mig(name, inventory) {
+                Some(slot) => Ok(vec![Found::Slot(slot)]),
+                None => Err(refused(value, name, "no such MIG device on this node")),
+            },
             Self::Unknown(name) => Err(refused(value, name, "not an index, UUID or CDI name")),
         }
     }
+}
+
+/// The instance that `MIG-…` or `0:1` names. Indices of MIG devices follow the driver's ids, as in `nvidia-smi -L`; an instance without
+/// a compute instance is none.
+fn mig(name: &str, inventory: &Inventory) -> Option<Slot> {
+    if let Ok(uuid) = name.parse() {
+        return inventory.mig_device(&uuid);
+    }
+    let (gpu, device) = name.split_once(':')?;
+    let (gpu, device): (u32, usize) = (gpu.parse().ok()?, device.parse().ok()?);
+    let gpu: &Gpu = inventory.gpus.iter().find(|one| one.index == gpu)?;
+    let mut devices: Vec<_> = gpu
+        .instances
+        .iter()
+        .flat_map(|instance| instance.compute_instances.iter().map(move |one| (instance, one.id)))
+        .collect();
+    devices.sort_by_key(|(instance, id)| (instance.gpu_instance, *id));
+    gpu.slot(devices.get(device)?.0)
 }
 
 fn refused(value: &str, device: &str, why: &str) -> Refusal {

@@ -12,6 +12,7 @@ fn holding(id: u64, gpus: &[u32]) -> Holding {
         grant: GrantId::from_bits(id),
         label: format!("ns/pod-{id}/c"),
         gpus: gpus.iter().map(|i| uuid(*i)).collect(),
+        slots: Vec::new(),
         external: false,
     }
 }

@@ -262,7 +262,8 @@ fn what_another_allocator_decided_is_taken_as_it_is() {
     let mut inventory = p5();
     inventory.gpus[3].mig = true;
     let placement =
-        place::external("cdi edits", &[uuid(3), uuid(1)], &inventory, &held(&[])).expect("taken");
+        place::external("cdi edits", &vec![uuid(3), uuid(1)].into(), &inventory, &held(&[]))
+            .expect("taken");
     assert_eq!(numbers(&placement.gpus), [1, 3]);
     assert_eq!(
         placement.candidates[0].verdict,
@@ -274,7 +275,7 @@ fn what_another_allocator_decided_is_taken_as_it_is() {
 fn another_allocator_may_share_with_itself_but_not_with_berth() {
     let mut taken = held(&[1, 2]);
     taken.holders.get_mut(&uuid(1)).expect("held")[0].external = true;
-    let external = |i| place::external("cdi edits", &[uuid(i)], &p5(), &taken);
+    let external = |i| place::external("cdi edits", &vec![uuid(i)].into(), &p5(), &taken);
     assert!(external(1).is_ok());
     assert_eq!(
         external(2).expect_err("Berth gave it").to_string(),

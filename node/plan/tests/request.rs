@@ -131,6 +131,49 @@ fn numbers_of_gpus_are_plain() {
 }
 
 #[test]
+fn mig_is_a_profile_and_perhaps_how_many_of_it() {
+    for (text, name, number) in [
+        ("1g.10gb", "1g.10gb", 1),
+        ("2x3g.40gb", "3g.40gb", 2),
+        ("64x1g.10gb+ME", "1g.10gb+me", 64),
+        ("1x4g.96gb+gfx", "4g.96gb+gfx", 1),
+    ] {
+        let asked = want(&[("berth.dev/mig", text)], None).expect(text);
+        let count = number.try_into().expect("not zero");
+        assert_eq!(asked, Want::Mig { profile: name.parse().expect(name), count });
+    }
+    for (text, problem) in [
+        ("", "it names no profile"),
+        ("2x", "it names no profile"),
+        ("0x1g.10gb", "no instances are no request"),
+        ("00x1g.10gb", "no instances are no request"),
+        ("02x1g.10gb", "a number has no leading zeros"),
+        ("65x1g.10gb", "one claim has at most 64 MIG instances"),
+        ("1000x1g.10gb", "one claim has at most 64 MIG instances"),
+        ("99999999999999999999x1g.10gb", "one claim has at most 64 MIG instances"),
+        ("-1x1g.10gb", "\"-1\" is not a number of MIG instances"),
+        (" 2x1g.10gb", "\" 2\" is not a number of MIG instances"),
+        ("x1g.10gb", "\"\" is not a number of MIG instances"),
+        ("2x 1g.10gb", "\" 1g.10gb\" is not a MIG profile's name"),
+        ("2X1g.10gb", "\"2X1g.10gb\" is not a MIG profile's name"),
+        ("1g.10gb,2g.20gb", "one claim has instances of one profile"),
+        ("1g.10gbx2", "\"1g.10gbx2\" is not a MIG profile's name"),
+        ("1c.3g.40gb", "\"1c.3g.40gb\" is not a MIG profile's name"),
+        ("all", "\"all\" is not a MIG profile's name"),
+        ("2", "\"2\" is not a MIG profile's name"),
+    ] {
+        let words = refused(&[("berth.dev/mig", text)], None);
+        assert!(words.contains(problem), "{text:?}: {words}");
+        assert!(words.ends_with("; write for example berth.dev/mig: \"2x3g.40gb\""), "{words}");
+    }
+    assert_eq!(
+        refused(&[("berth.dev/mig", "1000x1g.10gb")], None),
+        "berth: annotation berth.dev/mig=\"1000x1g.10gb\": one claim has at most 64 MIG instances; \
+         write for example berth.dev/mig: \"2x3g.40gb\""
+    );
+}
+
+#[test]
 fn devices_are_uuids_each_once() {
     let both = format!(" {} , {} ", uuid(2), uuid(1));
     let asked = want(&[("berth.dev/devices", &both)], None);
@@ -150,14 +193,13 @@ fn devices_are_uuids_each_once() {
     assert_eq!(
         refused(&[("berth.dev/devices", "MIG-5c1a9e3b-0d4f-4d8a-9b2e-1f6c7a8b9c0d")], None),
         "berth: annotation berth.dev/devices=\"MIG-5c1a9e3b-0d4f-4d8a-9b2e-1f6c7a8b9c0d\": \
-         a MIG device in devices is not in this version; name whole GPUs by the UUIDs of nvidia-smi -L"
+         a MIG device in devices is not in this version; ask for an instance with mig, or name whole GPUs by the UUIDs of nvidia-smi -L"
     );
 }
 
 #[test]
 fn fields_of_later_versions_say_so_and_what_to_do() {
     for (field, value) in [
-        ("mig", "1g.10gb"),
         ("memory", "8Gi"),
         ("compute", "25%"),
         ("extras", "gds"),
@@ -171,8 +213,8 @@ fn fields_of_later_versions_say_so_and_what_to_do() {
         assert!(words.contains("is not in this version; "), "{field}: {words}");
     }
     assert_eq!(
-        refused(&[("berth.dev/mig", "1g.10gb")], None),
-        "berth: annotation berth.dev/mig=\"1g.10gb\": mig is not in this version; ask for whole GPUs with gpus or devices"
+        refused(&[("berth.dev/memory", "8Gi")], None),
+        "berth: annotation berth.dev/memory=\"8Gi\": memory is not in this version; ask for whole GPUs with gpus or devices, or for a MIG instance with mig"
     );
     assert_eq!(
         refused(&[("berth.dev/gpus", "1"), ("berth.dev/numa", "strict")], None),
@@ -256,23 +298,25 @@ fn fields_without_a_claim_are_a_request_that_needs_an_allocation() {
         "berth: annotation berth.dev/driver-capabilities=\"compute\": it says how to give GPUs, but none are asked for, \
          and nobody has allocated any; add for example berth.dev/gpus: \"1\", or remove it"
     );
-    assert_eq!(request.agrees_with(&[uuid(1)], "cdi edits"), Ok(()));
+    assert_eq!(request.agrees_with(&vec![uuid(1)].into(), "cdi edits"), Ok(()));
 }
 
 #[test]
 fn a_claim_agrees_with_a_prior_allocation_or_is_refused() {
     let two = parse(&[("berth.dev/gpus", "2")], None).expect("a request");
-    assert_eq!(two.agrees_with(&[uuid(1), uuid(2)], "cdi edits"), Ok(()));
+    assert_eq!(two.agrees_with(&vec![uuid(1), uuid(2)].into(), "cdi edits"), Ok(()));
     assert_eq!(
-        two.agrees_with(&[uuid(1)], "cdi edits").expect_err("one is not two").to_string(),
+        two.agrees_with(&vec![uuid(1)].into(), "cdi edits")
+            .expect_err("one is not two")
+            .to_string(),
         "berth: annotation berth.dev/gpus=\"2\": cdi edits has already given this container \
          GPU-00000001-0000-4000-8000-000000000000; ask for the same, or ask for nothing"
     );
     let named = format!("{},{}", uuid(1), uuid(2));
     let exact = parse(&[("berth.dev/devices", &named)], None).expect("a request");
-    assert_eq!(exact.agrees_with(&[uuid(2), uuid(1)], "cdi edits"), Ok(()));
-    assert!(exact.agrees_with(&[uuid(2), uuid(3)], "cdi edits").is_err());
-    assert!(exact.agrees_with(&[], "cdi edits").is_err());
+    assert_eq!(exact.agrees_with(&vec![uuid(2), uuid(1)].into(), "cdi edits"), Ok(()));
+    assert!(exact.agrees_with(&vec![uuid(2), uuid(3)].into(), "cdi edits").is_err());
+    assert!(exact.agrees_with(&vec![].into(), "cdi edits").is_err());
 }
 
 fn keys() -> impl Strategy<Value = String> {

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 fn resolved(value: &str) -> Result<Vec<u32>, String> {
     let gpus = Visible::parse(value).resolve(value, &p5());
-    gpus.map(|gpus| numbers(&gpus)).map_err(|no| no.to_string())
+    gpus.map(|devices| numbers(&devices.gpus)).map_err(|no| no.to_string())
 }
 
 #[test]
@@ -61,7 +61,8 @@ fn what_cannot_be_given_is_refused_by_name() {
     );
     for (value, why) in [
         (uuid(77).as_str(), "no such GPU on this node"),
-        ("0:1", "MIG devices are not in this version"),
+        ("0:1", "no such MIG device on this node"),
+        ("MIG-5c1a9e3b-0d4f-4d8a-9b2e-1f6c7a8b9c0d", "no such MIG device on this node"),
         ("vendor.com/nic=1", "this CDI device is not one of nvidia.com/gpu"),
         ("gpu0", "not an index, UUID or CDI name"),
         ("-1", "not an index, UUID or CDI name"),
@@ -84,7 +85,7 @@ fn mounts_name_devices_only_below_the_folder_itself() {
         "/data".to_owned(),
     ];
     let visible = Visible::of_mounts(all.iter().map(String::as_str));
-    assert_eq!(numbers(&visible.resolve("mounts", &p5()).expect("known")), [0, 4, 6]);
+    assert_eq!(numbers(&visible.resolve("mounts", &p5()).expect("known").gpus), [0, 4, 6]);
     assert_eq!(Visible::of_mounts(["/data"]), Visible::Nothing);
 }
 

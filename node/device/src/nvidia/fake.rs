@@ -111,6 +111,9 @@ pub(crate) fn gpu(index: u8) -> Gpu {
         memory: Mib(81_559),
         numa_node: Some(0),
         mig: false,
+        mig_capable: false,
+        profiles: Vec::new(),
+        instances: Vec::new(),
         peers: BTreeMap::new(),
     }
 }

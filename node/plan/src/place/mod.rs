@@ -1,24 +1,33 @@
-//! Placement: which GPUs a claim gets.
+//! Placement: which GPUs, or slices of them, a claim gets.
 //!
-//! Of all sets of the right size, the closest: most NVLinks among its members, then the nearest worst PCI ancestor, then the nearest
+//! Of whole GPUs: of all sets of the right size, the closest: most NVLinks among its members, then the nearest worst PCI ancestor, then the nearest
 //! ancestors altogether, then the fewest NUMA nodes. Among equally close ones, that which leaves the closest GPUs free: pairs and
 //! NUMA groups stay whole, and what is already broken is used up first. Among those, the one with the lower UUIDs.
+//!
+//! Of GPUs in MIG mode: see `slices`.
 //!
 //! Decides which, and why not the others (`nearness` measures, `search` chooses, `words` explains). Must not
 //! know who asks or whether they may.
 
+mod external;
 mod nearness;
 mod search;
+mod slices;
+mod switch;
 mod words;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::external::external;
 use self::nearness::Ground;
+use self::slices::Moment;
+pub use self::switch::to_switch;
 use crate::ids::{GpuUuid, PciAddress};
 use crate::inventory::{Gpu, Inventory};
-use crate::occupancy::{Holder, Occupancy};
+use crate::mig::Slot;
+use crate::occupancy::{Holder, Occupancy, Slice};
 use crate::policy::Policy;
 use crate::refusal::Refusal;
 use crate::request::Want;
@@ -26,8 +35,11 @@ use crate::request::Want;
 /// What a claim gets, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Placement {
-    /// The GPUs, in the driver's order.
+    /// The GPUs, in the driver's order; of MIG instances, those that they are on.
     pub gpus: Vec<GpuUuid>,
+    /// The MIG instances, in the driver's order of their GPUs and by start; none where GPUs are given as a whole.
+    #[serde(default)]
+    pub slots: Vec<Slot>,
     /// Every GPU of the node and what was decided about it, in the driver's order.
     pub candidates: Vec<Candidate>,
     /// How close the chosen GPUs are, in words: `NVLink x18, one NUMA node (0)`.
@@ -69,42 +81,21 @@ pub fn decide(
     if inventory.driver.is_none() {
         return Err(Refusal::NoDriver);
     }
-    let field = Field::new(inventory, occupancy, policy);
+    let field = || Field::new(inventory, occupancy, policy);
     match want {
-        Want::Whole(number) => field.whole(number.get() as usize),
-        Want::Exactly(gpus) => field.exactly(gpus),
-    }
-    .ok_or_else(|| field.no_room(want))
-}
-
-/// The placement that another allocator decided: what it gave, with the words for it. Berth does not second-guess it, except that a GPU
-/// which Berth has given to somebody else cannot be somebody else's too.
-///
-/// # Errors
-/// [`Refusal::PriorUnknownDevice`], [`Refusal::PriorHeld`], naming the GPU and who holds it; `by` is who allocated.
-pub fn external(
-    by: &str,
-    gpus: &[GpuUuid],
-    inventory: &Inventory,
-    occupancy: &Occupancy<'_>,
-) -> Result<Placement, Refusal> {
-    for uuid in gpus {
-        if inventory.gpu(uuid).is_none() {
-            let (by, device) = (by.to_owned(), uuid.to_string());
-            return Err(Refusal::PriorUnknownDevice { by, device });
+        Want::Whole(number) => {
+            let field = field();
+            field.whole(number.get() as usize).ok_or_else(|| field.no_whole(want))
         }
-        let holders = occupancy.holders.get(uuid).into_iter().flatten();
-        if let Some(ours) = holders.into_iter().find(|holder| !holder.external) {
-            let (by, gpu, holder) =
-                (by.to_owned(), uuid.to_string(), ours.label.clone().into_owned());
-            return Err(Refusal::PriorHeld { by, gpu, holder, releasing: ours.releasing });
+        Want::Exactly(gpus) => {
+            let field = field();
+            field.exactly(gpus).ok_or_else(|| field.not_these(want, gpus))
+        }
+        Want::Mig { profile, count } => {
+            let asked = slices::Asked { profile, count: count.get() };
+            slices::decide(asked, inventory, occupancy, policy)
         }
     }
-    // What others hold and what may be handed out is the other allocator's business here.
-    let (nobody, anything) = (Occupancy::default(), Policy::default());
-    let field = Field::new(inventory, &nobody, &anything);
-    let given: Vec<&Gpu> = inventory.gpus.iter().filter(|gpu| gpus.contains(&gpu.uuid)).collect();
-    Ok(field.placement(&given, |_| format!("not what {by} decided")))
 }
 
 /// Whether `node.gpus` lets Berth hand out this GPU. Entries that name nothing allow nothing.
@@ -127,6 +118,8 @@ enum Obstacle<'a> {
     Mig,
     /// Somebody has it.
     Held(&'a [Holder<'a>]),
+    /// Somebody has slices of it, although it is not in MIG mode.
+    Sliced(&'a [Slice<'a>]),
 }
 
 /// Every GPU, in the driver's order, with what stands in its way.
@@ -136,10 +129,15 @@ struct Field<'a> {
 
 impl<'a> Field<'a> {
     fn new(inventory: &'a Inventory, occupancy: &'a Occupancy<'a>, policy: &Policy) -> Self {
-        let obstacle = |gpu: &Gpu| match occupancy.holders.get(&gpu.uuid) {
-            _ if !is_allowed(gpu, policy) => Some(Obstacle::Excluded),
-            Some(holders) if !holders.is_empty() => Some(Obstacle::Held(holders)),
-            _ => gpu.mig.then_some(Obstacle::Mig),
+        let obstacle = |gpu: &Gpu| {
+            let holders = occupancy.of_whole(&gpu.uuid);
+            match occupancy.of_slices(&gpu.uuid) {
+                _ if !is_allowed(gpu, policy) => Some(Obstacle::Excluded),
+                _ if !holders.is_empty() => Some(Obstacle::Held(holders)),
+                _ if gpu.mig => Some(Obstacle::Mig),
+                [] => None,
+                slices => Some(Obstacle::Sliced(slices)),
+            }
         };
         let mut gpus: Vec<_> = inventory.gpus.iter().map(|gpu| (gpu, obstacle(gpu))).collect();
         gpus.sort_by(|(a, _), (b, _)| (a.index, &a.uuid).cmp(&(b.index, &b.uuid)));
@@ -180,24 +178,31 @@ impl<'a> Field<'a> {
         let given = self.gpus.iter().filter(|(gpu, _)| is_chosen(gpu));
         Placement {
             gpus: given.map(|(gpu, _)| gpu.uuid.clone()).collect(),
+            slots: Vec::new(),
             candidates: candidates.collect(),
             closeness: words::closeness(chosen),
         }
     }
 
-    fn no_room(&self, want: &Want) -> Refusal {
-        let free = self.free().count();
-        let candidates = match want {
-            Want::Whole(_) if self.gpus.is_empty() => "this node has no GPU".to_owned(),
-            Want::Whole(_) => self.named(self.gpus.iter().map(|(gpu, _)| &gpu.uuid)),
-            Want::Exactly(gpus) if gpus.is_empty() => "no device is named".to_owned(),
-            Want::Exactly(gpus) => self.named(gpus.iter()),
+    fn no_whole(&self, want: &Want) -> Refusal {
+        let candidates = match self.gpus.is_empty() {
+            true => "this node has no GPU".to_owned(),
+            false => self.named(self.gpus.iter().map(|(gpu, _)| &gpu.uuid)),
         };
-        let most = match want {
-            Want::Whole(_) => free.min(search::MOST),
-            Want::Exactly(gpus) => free.min(gpus.len()),
+        self.no_room(want, candidates, search::MOST)
+    }
+
+    fn not_these(&self, want: &Want, wanted: &[GpuUuid]) -> Refusal {
+        let candidates = match wanted.is_empty() {
+            true => "no device is named".to_owned(),
+            false => self.named(wanted.iter()),
         };
-        let nearest = match most {
+        self.no_room(want, candidates, wanted.len())
+    }
+
+    /// `most` are the GPUs that a smaller request of the kind could have.
+    fn no_room(&self, want: &Want, candidates: String, most: usize) -> Refusal {
+        let nearest = match self.free().count().min(most) {
             0 => "; nothing is free".to_owned(),
             most => format!("; nearest fit: gpus {most}"),
         };
@@ -222,7 +227,8 @@ impl<'a> Field<'a> {
         let soon_free = |obstacle: &Option<Obstacle<'_>>, mig: bool| match obstacle {
             None => true,
             Some(Obstacle::Held(holders)) => !mig && holders.iter().all(|holder| holder.releasing),
-            Some(_) => false,
+            Some(Obstacle::Sliced(slices)) => slices.iter().all(|slice| slice.holder.releasing),
+            Some(Obstacle::Excluded | Obstacle::Mig) => false,
         };
         let soon: Vec<&GpuUuid> = self
             .gpus
@@ -233,6 +239,7 @@ impl<'a> Field<'a> {
         match want {
             Want::Whole(number) => number.get() as usize <= soon.len().min(search::MOST),
             Want::Exactly(gpus) => !gpus.is_empty() && gpus.iter().all(|gpu| soon.contains(&gpu)),
+            Want::Mig { .. } => false,
         }
     }
 }
@@ -242,18 +249,25 @@ impl std::fmt::Display for Obstacle<'_> {
         match self {
             Self::Excluded => f.write_str("not in node.gpus"),
             Self::Mig => f.write_str("in MIG mode"),
-            Self::Held(holders) => {
-                let word = |holder: &Holder<'_>| match (holder.releasing, holder.external) {
-                    (true, _) => format!("being released by {}", holder.label),
-                    (false, true) => format!("held by {} (another allocator's)", holder.label),
-                    (false, false) => format!("held by {}", holder.label),
-                };
-                let mut words: Vec<String> = holders.iter().take(NAMED).map(word).collect();
-                if let Some(more @ 1..) = holders.len().checked_sub(NAMED) {
-                    words.push(format!("{more} more"));
-                }
-                f.write_str(&words.join(" and "))
+            Self::Held(holders) => f.write_str(&held(holders)),
+            Self::Sliced(slices) => {
+                let holders: Vec<_> = slices.iter().map(|slice| slice.holder.clone()).collect();
+                write!(f, "in slices {}", held(&holders))
             }
         }
     }
+}
+
+/// `held by … and being released by … and 29 more`.
+fn held(holders: &[Holder<'_>]) -> String {
+    let word = |holder: &Holder<'_>| match (holder.releasing, holder.external) {
+        (true, _) => format!("being released by {}", holder.label),
+        (false, true) => format!("held by {} (another allocator's)", holder.label),
+        (false, false) => format!("held by {}", holder.label),
+    };
+    let mut words: Vec<String> = holders.iter().take(NAMED).map(word).collect();
+    if let Some(more @ 1..) = holders.len().checked_sub(NAMED) {
+        words.push(format!("{more} more"));
+    }
+    words.join(" and ")
 }

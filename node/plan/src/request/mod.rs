@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use self::field::{Address, DOMAIN, Field};
 use crate::capability::Capabilities;
 use crate::ids::GpuUuid;
+use crate::mig::{Devices, ProfileName};
 use crate::refusal::Refusal;
 use crate::words::{quoted, shown};
 
@@ -34,10 +35,17 @@ pub enum Want {
     Whole(NonZeroU32),
     /// `devices`: exactly these, in the order written, without repetition.
     Exactly(Vec<GpuUuid>),
+    /// `mig`: so many MIG instances of one profile.
+    Mig {
+        /// The profile.
+        profile: ProfileName,
+        /// How many of it.
+        count: NonZeroU32,
+    },
 }
 
 impl std::fmt::Display for Want {
-    /// As refusals say it: `gpus 2`, `devices GPU-…,GPU-…`.
+    /// As refusals say it: `gpus 2`, `devices GPU-…,GPU-…`, `mig 2x3g.40gb`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Whole(number) => write!(f, "gpus {number}"),
@@ -45,6 +53,8 @@ impl std::fmt::Display for Want {
                 let names: Vec<&str> = gpus.iter().map(GpuUuid::as_str).collect();
                 write!(f, "devices {}", names.join(","))
             }
+            Self::Mig { profile, count } if count.get() == 1 => write!(f, "mig {profile}"),
+            Self::Mig { profile, count } => write!(f, "mig {count}x{profile}"),
         }
     }
 }
@@ -132,23 +142,28 @@ impl Request {
     ///
     /// # Errors
     /// [`Refusal::Disagrees`] naming both; `by` is who allocated.
-    pub fn agrees_with(&self, given: &[GpuUuid], by: &str) -> Result<(), Refusal> {
+    pub fn agrees_with(&self, given: &Devices, by: &str) -> Result<(), Refusal> {
+        let Devices { gpus, slots } = given;
         let agrees = match &self.want {
             None => true,
-            Some(Want::Whole(number)) => number.get() as usize == given.len(),
-            Some(Want::Exactly(gpus)) => {
-                gpus.len() == given.len() && gpus.iter().all(|gpu| given.contains(gpu))
+            Some(Want::Whole(number)) => slots.is_empty() && number.get() as usize == gpus.len(),
+            Some(Want::Exactly(wanted)) => {
+                let all = wanted.len() == gpus.len() && wanted.iter().all(|gpu| gpus.contains(gpu));
+                slots.is_empty() && all
+            }
+            Some(Want::Mig { profile, count }) => {
+                let all = slots.iter().all(|slot| slot.name == *profile);
+                gpus.is_empty() && count.get() as usize == slots.len() && all
             }
         };
         if agrees {
             return Ok(());
         }
         let (key, value) = self.asking();
-        let given: Vec<&str> = given.iter().map(GpuUuid::as_str).collect();
         Err(Refusal::Disagrees {
             asked: format!("annotation {}={}", shown(key), quoted(value)),
             by: by.to_owned(),
-            allocated: if given.is_empty() { "no GPU".to_owned() } else { given.join(",") },
+            allocated: given.to_string(),
         })
     }
 
@@ -159,6 +174,7 @@ impl Request {
             match field {
                 Field::Gpus => want = Some(Want::Whole(value::gpus(written)?)),
                 Field::Devices => want = Some(Want::Exactly(value::devices(written)?)),
+                Field::Mig => want = Some(value::mig(written)?),
                 Field::DriverCapabilities => capabilities = Some(value::capabilities(written)?),
                 field => value::settled(written, *field)?,
             }

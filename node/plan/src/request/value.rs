@@ -4,6 +4,7 @@
 
 use std::num::NonZeroU32;
 
+use super::Want;
 use super::Written;
 use super::field::Field;
 use crate::capability::Capabilities;
@@ -51,12 +52,52 @@ fn gpus_problem(text: &str, digits: bool) -> String {
     }
 }
 
+/// `mig`: a profile's name, and before it how many where that is more than one: `2x3g.40gb`.
+pub(super) fn mig(written: &Written<'_>) -> Result<Want, Refusal> {
+    let bad = |problem: String| written.malformed(&problem, "2x3g.40gb");
+    let (number, name) = match written.value.split_once('x') {
+        Some((number, name)) if !number.contains('g') => (number, name),
+        _ => ("1", written.value),
+    };
+    let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let count = digits.then(|| number.parse().ok().and_then(NonZeroU32::new)).flatten();
+    let count = match count {
+        Some(count) if count.get() <= MOST && !number.starts_with('0') => count,
+        _ => return Err(bad(mig_count_problem(number, digits))),
+    };
+    let profile = name.parse().map_err(|_| bad(mig_problem(name)))?;
+    Ok(Want::Mig { profile, count })
+}
+
+fn mig_count_problem(number: &str, digits: bool) -> String {
+    if digits && number.bytes().all(|byte| byte == b'0') {
+        "no instances are no request: leave the annotation out".to_owned()
+    } else if digits && number.starts_with('0') {
+        "a number has no leading zeros".to_owned()
+    } else if digits {
+        format!("one claim has at most {MOST} MIG instances")
+    } else {
+        format!("{} is not a number of MIG instances", quoted(number))
+    }
+}
+
+fn mig_problem(name: &str) -> String {
+    if name.is_empty() {
+        "it names no profile".to_owned()
+    } else if name.contains(',') {
+        "one claim has instances of one profile".to_owned()
+    } else {
+        format!("{} is not a MIG profile's name", quoted(name))
+    }
+}
+
 /// `devices`: UUIDs between commas, each once, spaces around them tolerated.
 pub(super) fn devices(written: &Written<'_>) -> Result<Vec<GpuUuid>, Refusal> {
     let mut found: Vec<GpuUuid> = Vec::new();
     for name in written.value.split(',').map(|name| name.trim_matches(' ')) {
         if name.starts_with("MIG-") {
-            let hint = "name whole GPUs by the UUIDs of nvidia-smi -L";
+            let hint =
+                "ask for an instance with mig, or name whole GPUs by the UUIDs of nvidia-smi -L";
             return Err(written.not_in_this_version("a MIG device in devices", hint));
         }
         let bad = |problem: &str| written.malformed(problem, UUID_EXAMPLE);
@@ -124,8 +165,8 @@ pub(super) fn settled(written: &Written<'_>, field: Field) -> Result<(), Refusal
 /// A field that comes with a later version, whatever its value.
 pub(super) fn later_field(written: &Written<'_>, field: Field) -> Refusal {
     let hint = match field {
-        Field::Mig | Field::Memory | Field::Compute => {
-            "ask for whole GPUs with gpus or devices".to_owned()
+        Field::Memory | Field::Compute => {
+            "ask for whole GPUs with gpus or devices, or for a MIG instance with mig".to_owned()
         }
         _ => "leave it out".to_owned(),
     };

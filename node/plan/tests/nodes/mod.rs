@@ -26,6 +26,9 @@ pub fn gpu(index: u32, uuid: GpuUuid, numa_node: Option<u32>) -> Gpu {
         memory: Mib(81_559),
         numa_node,
         mig: false,
+        mig_capable: true,
+        profiles: Vec::new(),
+        instances: Vec::new(),
         peers: BTreeMap::new(),
     }
 }
@@ -106,7 +109,7 @@ pub fn holder(label: &str) -> Holder<'static> {
 /// These GPUs are held, each by `ns/pod-<n>/c`.
 pub fn held(gpus: &[u32]) -> Occupancy<'static> {
     let hold = |i: &u32| (uuid(*i), vec![holder(&format!("ns/pod-{i}/c"))]);
-    Occupancy { holders: gpus.iter().map(hold).collect() }
+    Occupancy { holders: gpus.iter().map(hold).collect(), ..Occupancy::default() }
 }
 
 /// The numbers of GPUs that [`uuid`] named.

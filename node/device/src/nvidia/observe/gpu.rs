@@ -45,6 +45,9 @@ pub(super) fn look(host: &Host, nvml: &Nvml, index: u32) -> Result<Gpu, Unseen> 
         memory: memory(&device)?,
         numa_node: numa_node(host, pci),
         mig: mig(device.mig_mode())?,
+        mig_capable: false,
+        profiles: Vec::new(),
+        instances: Vec::new(),
         peers: Peers::new(),
     })
 }
