@@ -228,3 +228,29 @@ impl fmt::Display for GrantId {
         f.write_str(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mig_devices_have_names_of_two_forms() {
+        let new = "MIG-5C1A9E3B-0d4f-4d8a-9b2e-1f6c7a8b9c0d".parse::<MigUuid>().expect("a name");
+        assert_eq!(new.as_str(), "MIG-5c1a9e3b-0d4f-4d8a-9b2e-1f6c7a8b9c0d");
+        assert_eq!(new.legacy(), None);
+        let gpu = "GPU-5c1a9e3b-0d4f-4d8a-9b2e-1f6c7a8b9c0d";
+        let old = format!("MIG-{gpu}/13/0").parse::<MigUuid>().expect("a name");
+        assert_eq!(old.legacy(), Some((gpu.parse().expect("a UUID"), 13, 0)));
+        for text in [
+            "",
+            "MIG-",
+            "MIG-1",
+            gpu,
+            &format!("MIG-{gpu}"),
+            &format!("MIG-{gpu}/1"),
+            &format!("MIG-{gpu}/1/-2"),
+        ] {
+            assert!(text.parse::<MigUuid>().is_err(), "{text:?}");
+        }
+    }
+}

@@ -124,7 +124,7 @@ impl Visible {
     ) -> Result<Option<Want>, Refusal> {
         let Devices { mut gpus, slots } = self.resolve(value, inventory)?;
         if let Some(slot) = slots.first() {
-            let device = format!("{} of {}", slot.name, slot.gpu);
+            let device = slot.name.to_string();
             let why = "a MIG instance is asked for with berth.dev/mig, and made for its container";
             return Err(refused(value, &device, why));
         }

@@ -4,6 +4,7 @@ mod nodes;
 
 use nodes::*;
 use plan::audit::*;
+use plan::mig::Slot;
 use plan::*;
 use proptest::prelude::*;
 
@@ -67,6 +68,74 @@ fn gpus_that_are_gone_split_or_repeated_are_found() {
     inventory.gpus[1].mig = true;
     assert!(audit(&inventory, &[holding(1, &[1])])[0].to_string().contains("is in MIG mode"));
     assert_eq!(audit(&inventory, &[external(1, &[1])]), []);
+}
+
+/// Holds instances on GPUs: profile, GPU, start, size.
+fn sliced(id: u64, slots: &[(&str, u32, u32, u32)]) -> Holding {
+    let slot = |(name, gpu, start, size): &(&str, u32, u32, u32)| Slot {
+        gpu: uuid(*gpu),
+        profile: 9,
+        name: name.parse().expect("a name"),
+        start: *start,
+        size: *size,
+        adopted: false,
+    };
+    Holding { slots: slots.iter().map(slot).collect(), ..holding(id, &[]) }
+}
+
+fn split() -> Inventory {
+    let mut inventory = p5();
+    for gpu in &mut inventory.gpus[..4] {
+        gpu.mig = true;
+    }
+    inventory
+}
+
+#[test]
+fn instances_side_by_side_are_sound_and_overlapping_ones_are_found() {
+    let found = |holdings: &[Holding]| {
+        audit(&split(), holdings).iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let three = sliced(1, &[("3g.40gb", 0, 0, 4), ("1g.10gb", 1, 3, 1)]);
+    assert_eq!(found(&[three.clone(), sliced(2, &[("3g.40gb", 0, 4, 4)])]), [""; 0]);
+    assert_eq!(
+        found(&[three.clone(), sliced(2, &[("1g.10gb", 0, 3, 1), ("1g.10gb", 0, 4, 1)])]),
+        [
+            "slices of GPU-00000000-0000-4000-8000-000000000000 are held twice: 3g.40gb at 0 by ns/pod-1/c (g-0000000000000001) \
+             and 1g.10gb at 3 by ns/pod-2/c (g-0000000000000002)"
+        ]
+    );
+    assert_eq!(found(&[sliced(1, &[("3g.40gb", 0, 0, 4), ("1g.10gb", 0, 1, 1)])]).len(), 1);
+    let theirs = |id| Holding { external: true, ..sliced(id, &[("3g.40gb", 0, 0, 4)]) };
+    assert_eq!(found(&[theirs(2), theirs(3)]), [""; 0], "others may share among themselves");
+    assert_eq!(found(&[three, theirs(2)]).len(), 1);
+}
+
+#[test]
+fn a_gpu_that_is_held_as_a_whole_and_in_slices_is_found() {
+    let whole = Holding { external: true, ..holding(1, &[0]) };
+    let found = audit(&split(), &[whole, sliced(2, &[("1g.10gb", 0, 6, 1)])]);
+    assert_eq!(
+        found.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "GPU-00000000-0000-4000-8000-000000000000 is held as a whole by ns/pod-1/c (g-0000000000000001), and in slices: \
+             1g.10gb at 6 by ns/pod-2/c (g-0000000000000002)"
+        ]
+    );
+}
+
+#[test]
+fn instances_on_gpus_that_are_gone_or_whole_again_are_found() {
+    let words = audit(&split(), &[sliced(1, &[("1g.10gb", 7, 6, 1), ("1g.10gb", 99, 0, 1)])]);
+    let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+    assert_eq!(words.len(), 2);
+    assert!(words[0].contains("is not on this node"), "{words:?}");
+    assert!(
+        words[1].contains(
+            "is not in MIG mode, and ns/pod-1/c (g-0000000000000001) holds 1g.10gb on it"
+        ),
+        "{words:?}"
+    );
 }
 
 #[test]

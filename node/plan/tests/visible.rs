@@ -3,6 +3,7 @@
 mod nodes;
 
 use nodes::*;
+use plan::mig::{ComputeInstance, Instance};
 use plan::visible::*;
 use plan::*;
 use proptest::prelude::*;
@@ -50,6 +51,56 @@ fn devices_resolve_to_the_drivers_order_without_repetition() {
     assert_eq!(resolved("all"), Ok((0..8).collect()));
     assert_eq!(resolved("nvidia.com/gpu=all").map(|gpus| gpus.len()), Ok(8));
     assert_eq!(resolved("none"), Ok(vec![]));
+}
+
+/// GPU 2 in MIG mode, with instances 5 at slice 0, 3 at slice 4 and one without a compute instance.
+fn split() -> Inventory {
+    let mut inventory = p5();
+    let mut gpu = geometry::H100.split(inventory.gpus[2].clone());
+    let instance = |gpu_instance: u32, start: u32, device: bool| Instance {
+        gpu_instance,
+        profile: 14,
+        start,
+        size: 2,
+        compute_instances: device
+            .then(|| ComputeInstance {
+                id: 0,
+                uuid: format!("MIG-0000000{gpu_instance}-0000-4000-8000-000000000000").parse().ok(),
+            })
+            .into_iter()
+            .collect(),
+    };
+    gpu.instances = vec![instance(5, 0, true), instance(1, 2, false), instance(3, 4, true)];
+    inventory.gpus[2] = gpu;
+    inventory
+}
+
+#[test]
+fn mig_devices_resolve_to_the_instances_that_are_observed() {
+    let starts = |value: &str| {
+        let devices = Visible::parse(value).resolve(value, &split());
+        devices.map(|devices| devices.slots.iter().map(|slot| slot.start).collect::<Vec<_>>())
+    };
+    assert_eq!(starts("MIG-00000005-0000-4000-8000-000000000000"), Ok(vec![0]));
+    assert_eq!(starts(&format!("MIG-{}/3/0", uuid(2))), Ok(vec![4]));
+    assert_eq!(starts("2:0"), Ok(vec![4]), "by the driver's ids");
+    assert_eq!(starts("2:1,nvidia.com/gpu=2:0,2:1"), Ok(vec![0, 4]));
+    for absent in ["2:2", "0:0", "9:0", "MIG-00000001-0000-4000-8000-000000000000"] {
+        let words = starts(absent).expect_err(absent).to_string();
+        assert!(words.contains("no such MIG device on this node"), "{words}");
+    }
+    let mixed = Visible::parse("4,2:0").resolve("4,2:0", &split()).expect("both");
+    assert_eq!((numbers(&mixed.gpus), mixed.slots.len()), (vec![4], 1));
+}
+
+#[test]
+fn an_instance_is_not_asked_for_by_the_variable() {
+    let no = Visible::parse("2:0").asks("2:0", &split(), &Policy::default()).expect_err("refused");
+    assert_eq!(
+        no.to_string(),
+        "berth: NVIDIA_VISIBLE_DEVICES=\"2:0\": 2g.20gb: a MIG instance is asked for \
+         with berth.dev/mig, and made for its container; write indices or UUIDs of nvidia-smi -L, all, or none"
+    );
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! Decides nothing. The expectations stand in the tests.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod geometry;
+
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 

@@ -155,12 +155,12 @@ fn slices(chip: &Chip<'_>, kind: usize) -> String {
         format!(", but it has all {} of {} that there can be", profile.max, profile.name)
     } else if profile.media && chip.cut.has_media() {
         ", but its media engines are taken".to_owned()
-    } else if profile.compute > chip.pattern.compute_left(&chip.cut) {
-        format!(", but only {} compute slices", chip.pattern.compute_left(&chip.cut))
+    } else if longest_run(chip.cut.taken, all) < free.min(profile.slices) {
+        ", not contiguous".to_owned()
     } else if free < profile.slices {
         String::new()
-    } else if longest_run(chip.cut.taken, all) < profile.slices {
-        ", not contiguous".to_owned()
+    } else if profile.compute > chip.pattern.compute_left(&chip.cut) {
+        format!(", but only {} compute slices", chip.pattern.compute_left(&chip.cut))
     } else {
         format!(", but {} cannot begin there", profile.name)
     };
