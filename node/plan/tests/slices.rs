@@ -116,6 +116,33 @@ fn an_idle_instance_is_taken_over_rather_than_another_made() {
 }
 
 #[test]
+fn idle_instances_fill_their_slices_and_are_there_once() {
+    let mut inventory = split(&A100_40, 1);
+    observed(&mut inventory, 0, 3, "3g.20gb", 0);
+    let (profile, _) = profile(&inventory, 0, "3g.20gb");
+    let place = |profile, start| Place { gpu: uuid(0), profile, start };
+    let twice = vec![place(profile, 0), place(profile, 0), place(77, 4)];
+    let mut occupancy = Occupancy { idle: twice, ..Occupancy::default() };
+    assert_eq!(places(&placed("2x3g.20gb", &inventory, &occupancy)), [(0, 0), (0, 4)]);
+    let words = refusal("3x3g.20gb", &inventory, &occupancy).to_string();
+    assert!(words.ends_with("has room for 2; nearest fit: 2x3g.20gb"), "{words}");
+    // Of a profile that the driver does not offer, as it is seen.
+    inventory.gpus[0].instances[0].profile = 77;
+    occupancy.idle = vec![place(77, 0)];
+    assert_eq!(places(&placed("3g.20gb", &inventory, &occupancy)), [(0, 4)]);
+    let mut only = inventory.clone();
+    only.gpus[0].profiles.retain(|profile| profile.name.as_str() == "7g.40gb");
+    let words = refusal("7g.40gb", &only, &occupancy).to_string();
+    assert!(words.contains("4 of 8 slices free") && !words.contains("did not make"), "{words}");
+    // Held again by somebody, it is theirs.
+    inventory.gpus[0].instances[0].profile = profile;
+    let mut held = sliced(&inventory, &[(0, "3g.20gb", 0, "a/b/c")]);
+    held.idle = vec![place(profile, 0)];
+    let placement = placed("3g.20gb", &inventory, &held);
+    assert_eq!((places(&placement), placement.slots[0].adopted), (vec![(0, 4)], false));
+}
+
+#[test]
 fn whole_gpus_and_mig_gpus_keep_out_of_each_others_way() {
     let mut inventory = p5();
     for index in 4..8 {

@@ -62,7 +62,8 @@ fn expected(gpu: &Gpu, profile: &ProfileName, inventory: &Inventory) -> u32 {
             && other.memory == gpu.memory
             && !other.profiles.is_empty()
     };
-    if let Some(alike) = inventory.gpus.iter().find(alike) {
+    let own = Some(gpu).filter(|gpu| !gpu.profiles.is_empty());
+    if let Some(alike) = own.or_else(|| inventory.gpus.iter().find(alike)) {
         return slices::fits_empty(alike, profile).unwrap_or_default();
     }
     let (compute, gigabytes) = profile.size();

@@ -127,13 +127,7 @@ impl<'a> Chip<'a> {
     ) -> Self {
         let pattern = Pattern::new(gpu);
         let slices = occupancy.of_slices(&gpu.uuid);
-        let idle: Vec<(u32, u32)> = occupancy
-            .idle
-            .iter()
-            .filter(|place| place.gpu == gpu.uuid)
-            .map(|place| (place.profile, place.start))
-            .filter(|idle| !slices.iter().any(|slice| (slice.profile, slice.start) == *idle))
-            .collect();
+        let mut idle = idle(gpu, slices, occupancy);
         let accounted = |instance: &&Instance| {
             let known = (instance.profile, instance.start);
             let held = slices.iter().any(|slice| (slice.profile, slice.start) == known);
@@ -143,16 +137,14 @@ impl<'a> Chip<'a> {
             gpu.instances.iter().filter(|instance| !accounted(instance)).collect();
         let stays = |holder: &Holder<'_>| moment == Moment::Now || !holder.releasing;
         let mut cut = cut(&pattern, slices, &foreign, stays);
-        let kind = pattern.kinds.iter().position(|kind| kind.profile.name == *asked.profile);
-        let mut to_adopt = Vec::new();
-        for (profile, start) in idle.into_iter().filter(|_| moment == Moment::Now) {
-            let there = pattern.kind(profile);
-            let size = there.map_or(0, |kind| pattern.kinds[kind].profile.slices);
-            cut = pattern.with_instance(&cut, profile, start, size);
-            to_adopt.extend((there.is_some() && there == kind).then_some(start));
+        idle.retain(|_| moment == Moment::Now);
+        for (profile, start) in &idle {
+            cut = with_idle(&pattern, gpu, &cut, *profile, *start);
         }
-        to_adopt.sort_unstable();
-        to_adopt.dedup();
+        let kind = pattern.kinds.iter().position(|kind| kind.profile.name == *asked.profile);
+        let id = kind.map(|kind| pattern.kinds[kind].profile.id);
+        let to_adopt = idle.iter().filter(|(profile, _)| Some(*profile) == id);
+        let idle = to_adopt.map(|(_, start)| *start).collect();
         let whole = occupancy.of_whole(&gpu.uuid);
         let barred = match gpu.mig {
             _ if !is_allowed(gpu, policy) => Some(Barred::Excluded),
@@ -160,7 +152,7 @@ impl<'a> Chip<'a> {
             true => whole.iter().any(stays).then_some(Barred::Held(whole)),
         };
         let weights = Weights::new(&pattern, &policy.mig_mix);
-        Self { gpu, barred, weights, cut, kind, idle: to_adopt, slices, foreign, pattern }
+        Self { gpu, barred, weights, cut, kind, idle, slices, foreign, pattern }
     }
 
     /// How many instances of the profile it could give.
@@ -168,6 +160,26 @@ impl<'a> Chip<'a> {
         let kind = self.kind.filter(|_| self.barred.is_none());
         kind.map_or(0, |kind| self.pattern.most(&self.cut, kind) + self.idle.len() as u32)
     }
+}
+
+/// Profile and start of what is idle on the GPU, each once, lowest profile and start first. What somebody holds is not idle.
+fn idle(gpu: &Gpu, slices: &[Slice<'_>], occupancy: &Occupancy<'_>) -> Vec<(u32, u32)> {
+    let here = occupancy.idle.iter().filter(|place| place.gpu == gpu.uuid);
+    let here = here.map(|place| (place.profile, place.start));
+    let is_held =
+        |idle: &(u32, u32)| slices.iter().any(|slice| (slice.profile, slice.start) == *idle);
+    let mut idle: Vec<(u32, u32)> = here.filter(|idle| !is_held(idle)).collect();
+    idle.sort_unstable();
+    idle.dedup();
+    idle
+}
+
+/// The cut with an idle instance, as large as the driver or an observation says; what neither of them knows is not there.
+fn with_idle(pattern: &Pattern<'_>, gpu: &Gpu, cut: &Cut, profile: u32, start: u32) -> Cut {
+    let known = pattern.kind(profile).map(|kind| pattern.kinds[kind].profile.slices);
+    let is_it = |one: &&Instance| (one.profile, one.start) == (profile, start);
+    let size = known.or_else(|| Some(gpu.instances.iter().find(is_it)?.size));
+    size.map_or(*cut, |size| pattern.with_instance(cut, profile, start, size))
 }
 
 /// What the GPU is cut into by those who hold slices and by what nobody accounts for. Where another allocator shares an instance out, it is
