@@ -70,12 +70,18 @@ impl<'a> Pattern<'a> {
         self.compute.saturating_sub(cut.compute)
     }
 
-    /// Whether there may be one more of the kind, wherever that is.
-    pub(crate) fn may_have(&self, cut: &Cut, kind: usize) -> bool {
+    /// How many more of the kind there may be, wherever they are.
+    fn may_add(&self, cut: &Cut, kind: usize) -> u32 {
         let profile = self.kinds[kind].profile;
-        u32::from(cut.numbers[kind]) < profile.max
-            && !(profile.media && cut.media)
-            && profile.compute <= self.compute_left(cut)
+        let left = profile.max.saturating_sub(cut.number(kind));
+        let by_media = if profile.media { u32::from(!cut.media) } else { u32::MAX };
+        let by_compute = self.compute_left(cut).checked_div(profile.compute).unwrap_or(u32::MAX);
+        left.min(by_media).min(by_compute)
+    }
+
+    /// Whether there may be one more of the kind.
+    pub(crate) fn may_have(&self, cut: &Cut, kind: usize) -> bool {
+        self.may_add(cut, kind) > 0
     }
 
     /// The starts at which one more fits, lowest first, with the slices that it would fill.
@@ -86,10 +92,11 @@ impl<'a> Pattern<'a> {
 
     /// How many of the kind fit beside each other and what is there. They are of one size, so taking each lowest start that is left is best.
     pub(crate) fn most(&self, cut: &Cut, kind: usize) -> u32 {
-        let (mut cut, mut most) = (*cut, 0);
+        let limit = self.may_add(cut, kind);
+        let (mut taken, mut most) = (cut.taken, 0);
         for (_, row) in &self.kinds[kind].rows {
-            if cut.taken & row == 0 && self.may_have(&cut, kind) {
-                cut = self.with(&cut, kind, *row);
+            if taken & row == 0 && most < limit {
+                taken |= row;
                 most += 1;
             }
         }

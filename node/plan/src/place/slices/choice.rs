@@ -30,21 +30,30 @@ pub(super) struct Chosen {
     /// On each GPU, in the order of the chips.
     pub(super) places: Vec<Places>,
     pub(super) cost: Cost,
+    /// The best single place that each GPU has, for telling why it was passed over.
+    pub(super) single: Vec<Option<(Cost, Places)>>,
 }
 
 /// The best `count` places; `None` where there are not so many, or none are asked for.
 pub(super) fn best(chips: &[Chip<'_>], count: u32) -> Option<Chosen> {
     let count = usize::try_from(count).ok().filter(|count| *count > 0)?;
-    let options: Vec<Vec<(Cost, Places)>> = chips.iter().map(|chip| options(chip, count)).collect();
+    let mut options: Vec<Vec<(Cost, Places)>> = Vec::with_capacity(chips.len());
+    for (place, chip) in chips.iter().enumerate() {
+        // Many GPUs of a node are cut alike, above all not at all.
+        let alike = chips[..place].iter().position(|other| other.is_like(chip));
+        let own = alike.map(|alike| options[alike].clone());
+        options.push(own.unwrap_or_else(|| self::options(chip, count)));
+    }
     let shares = share(&options, count)?;
     let cost = shares.iter().zip(&options).map(|(share, options)| options[*share].0);
     let cost = cost.fold(Cost::default(), Cost::add);
+    let single = options.iter().map(|own| own.get(1).cloned()).collect();
     let places = shares.iter().zip(options).map(|(share, mut own)| own.swap_remove(*share).1);
-    Some(Chosen { places: places.collect(), cost })
+    Some(Chosen { places: places.collect(), cost, single })
 }
 
 /// The best places on one GPU for none, one, two, … instances: as many as fit, and no more than `most`.
-pub(super) fn options(chip: &Chip<'_>, most: usize) -> Vec<(Cost, Places)> {
+fn options(chip: &Chip<'_>, most: usize) -> Vec<(Cost, Places)> {
     let mut found = vec![(Cost::default(), Places::new())];
     let Some(kind) = chip.kind.filter(|_| chip.barred.is_none()) else { return found };
     let spare = chip.pattern.free(&chip.cut);

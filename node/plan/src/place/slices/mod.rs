@@ -155,6 +155,13 @@ impl<'a> Chip<'a> {
         Self { gpu, barred, weights, cut, kind, idle, slices, foreign, pattern }
     }
 
+    /// Whether it can give the same places at the same cost.
+    fn is_like(&self, other: &Self) -> bool {
+        let open = self.barred.is_none() && other.barred.is_none();
+        let same = (self.kind, self.cut, &self.idle) == (other.kind, other.cut, &other.idle);
+        open && same && self.gpu.profiles == other.gpu.profiles
+    }
+
     /// How many instances of the profile it could give.
     fn room(&self) -> u32 {
         let kind = self.kind.filter(|_| self.barred.is_none());

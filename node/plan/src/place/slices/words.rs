@@ -2,7 +2,7 @@
 //!
 //! Decides the words, and the nearest request that would fit; the comparison that they tell of is `choice`'s.
 
-use super::choice::{self, Chosen};
+use super::choice::Chosen;
 use super::{Asked, Barred, Chip};
 use crate::mig::{Profile, ProfileName};
 use crate::occupancy::{Holder, Slice};
@@ -90,8 +90,7 @@ pub(super) fn no_room(asked: Asked<'_>, chips: &[Chip<'_>], releasing: bool) -> 
 /// The verdict on a GPU that gives nothing.
 pub(super) fn verdict(chips: &[Chip<'_>], chosen: &Chosen, place: usize) -> Verdict {
     let chip = &chips[place];
-    let options = choice::options(chip, 1);
-    let Some((cost, places)) = options.get(1) else {
+    let Some((cost, places)) = &chosen.single[place] else {
         return Verdict::Unavailable(state(chip));
     };
     let several = chosen.places.iter().map(Vec::len).sum::<usize>() > 1;
