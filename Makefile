@@ -49,6 +49,10 @@ bench: setup build ## measure Berth beside containerd-shim-runc-v2 (ARGS="--quic
 	@eval "$$(scripts/simnode)"; export BERTH_TEST_SHIM=$(SHIM); \
 		$(BENCH_ENV) $(CARGO) run --locked --release -p berth-integration-tests --bin berth-bench -- $(ARGS)
 
+.PHONY: bench-packing
+bench-packing: ## compare how much fits on a node by placement policy; needs no GPU, no root, no containerd
+	@$(BENCH_ENV) $(CARGO) run --locked --release --quiet -p berth-integration-tests --bin berth-packing
+
 .PHONY: build
 build: ## build the release programs (the shim statically linked) and print where they are
 	@scripts/setup --build

@@ -73,7 +73,11 @@ fn arrows_point_where_the_page_says() {
         ("berth-plan", &[]),
         ("berth-oci-specs", &[]),
         // The harness drives binaries as containerd does; the crash tests play whole admissions in processes of their own.
-        ("berth-integration-tests", &["berth-simnode", "berth-engine", "berth-oci-specs"]),
+        // Placement is compared with other policies by deciding the same requests.
+        (
+            "berth-integration-tests",
+            &["berth-simnode", "berth-engine", "berth-oci-specs", "berth-plan"],
+        ),
         ("berth-simnode", &[]),
         ("berth-simnode-nvml", &["berth-simnode"]),
     ]);
