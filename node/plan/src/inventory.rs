@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{GpuUuid, Mib, MigUuid, PciAddress};
-use crate::mig::{Instance, Profile, ProfileName, Slot};
+use crate::mig::{Instance, Place, Profile, ProfileName, Slot};
 
 /// Everything that placement may look at.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,6 +111,13 @@ impl Inventory {
         self.gpus.iter().find(|gpu| gpu.uuid == *uuid)
     }
 
+    /// What is known by this place, whether or not it is observed; `None` where the GPU is not there or does not have the profile.
+    pub fn slot(&self, place: &Place) -> Option<Slot> {
+        let gpu = self.gpu(&place.gpu)?;
+        let profile = gpu.profiles.iter().find(|profile| profile.id == place.profile)?;
+        Some(profile.slot(&place.gpu, place.start, false))
+    }
+
     /// The instance that this MIG device is on, as a slot; `None` where it is not observed.
     pub fn mig_device(&self, uuid: &MigUuid) -> Option<Slot> {
         let legacy = uuid.legacy();
@@ -140,13 +147,6 @@ impl Gpu {
     /// An instance as the slot that it fills; `None` where the driver does not tell its profile.
     pub fn slot(&self, instance: &Instance) -> Option<Slot> {
         let profile = self.profiles.iter().find(|profile| profile.id == instance.profile)?;
-        Some(Slot {
-            gpu: self.uuid.clone(),
-            profile: instance.profile,
-            name: profile.name.clone(),
-            start: instance.start,
-            size: instance.size,
-            adopted: false,
-        })
+        Some(Slot { size: instance.size, ..profile.slot(&self.uuid, instance.start, false) })
     }
 }

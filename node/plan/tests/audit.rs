@@ -168,6 +168,44 @@ proptest! {
     }
 
     #[test]
+    fn whatever_is_admitted_in_slices_and_released_the_audit_is_silent(
+        steps in prop::collection::vec((0..7usize, 1..4u32, any::<bool>(), any::<bool>()), 0..60),
+    ) {
+        let mut inventory = p4d();
+        for gpu in &mut inventory.gpus[4..] {
+            *gpu = geometry::A100_80.split(gpu.clone());
+        }
+        let names: Vec<_> = geometry::A100_80.profiles().into_iter().map(|one| one.name).collect();
+        let mut holdings: Vec<Holding> = Vec::new();
+        for (id, (name, count, as_whole, releases)) in (0..).zip(steps) {
+            let mut occupancy = Occupancy::default();
+            for one in &holdings {
+                one.gpus.iter().for_each(|gpu| occupancy.add(gpu, holder(&one.label)));
+                for Slot { gpu, profile, start, size, .. } in &one.slots {
+                    let (profile, start, size) = (*profile, *start, *size);
+                    occupancy.add_slice(gpu, Slice { profile, start, size, holder: holder(&one.label) });
+                }
+            }
+            let count = count.try_into().expect("not zero");
+            let want = match as_whole {
+                true => Want::Whole(count),
+                false => Want::Mig { profile: names[name].clone(), count },
+            };
+            match decide(&want, &inventory, &occupancy, &Policy::default()) {
+                _ if releases && !holdings.is_empty() => {
+                    holdings.remove(name % holdings.len());
+                }
+                Ok(placement) => {
+                    let gpus = if placement.slots.is_empty() { placement.gpus } else { vec![] };
+                    holdings.push(Holding { gpus, slots: placement.slots, ..holding(id, &[]) });
+                }
+                Err(_) => {}
+            }
+            prop_assert_eq!(audit(&inventory, &holdings), vec![]);
+        }
+    }
+
+    #[test]
     fn an_overlap_is_found_exactly_where_two_hold_the_same(
         first in prop::collection::btree_set(0..8u32, 0..4),
         second in prop::collection::btree_set(0..8u32, 0..4),

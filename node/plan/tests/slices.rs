@@ -360,6 +360,8 @@ fn what_another_allocator_decided_is_taken_as_it_is_but_never_ours() {
     assert_eq!((one.start, one.size, one.name.as_str()), (2, 2, "2g.20gb"));
     let legacy = slot(&format!("MIG-{}/9/0", uuid(1)));
     assert_eq!(legacy.start, 6);
+    assert_eq!(inventory.slot(&one.place()), Some(one.clone()));
+    assert_eq!(inventory.slot(&Place { profile: 77, ..one.place() }), None);
     let given = Devices { gpus: vec![], slots: vec![legacy, one.clone()] };
     let none = Occupancy::default();
     let placement = place::external("device plugin", &given, &inventory, &none).expect("taken");

@@ -19,7 +19,7 @@ pub enum Policy {
     BestFit,
     /// The GPU with the most free slices, at the lowest start.
     Spread,
-    /// The first GPU on which it fits, where the driver puts what is created without a placement.
+    /// The GPU with the fewest free slices, where the driver puts what is created without a placement.
     Driver,
     /// What Berth decides.
     Berth,
@@ -82,7 +82,7 @@ impl Policy {
             Self::BestFit => places.min_by_key(|(gpu, _)| node.free(*gpu)),
             Self::Spread => places.min_by_key(|(gpu, _)| 8 - node.free(*gpu)),
             Self::Driver => {
-                let (gpu, _) = places.next()?;
+                let (gpu, _) = places.min_by_key(|(gpu, _)| node.free(*gpu))?;
                 let start =
                     node.starts(gpu, profile).min_by_key(|start| lost(node, gpu, profile, *start));
                 Some((gpu, start?))

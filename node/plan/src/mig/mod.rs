@@ -98,6 +98,20 @@ pub struct Slot {
     pub adopted: bool,
 }
 
+impl Profile {
+    /// An instance of it.
+    pub(crate) fn slot(&self, gpu: &GpuUuid, start: u32, adopted: bool) -> Slot {
+        Slot {
+            gpu: gpu.clone(),
+            profile: self.id,
+            name: self.name.clone(),
+            start,
+            size: self.slices,
+            adopted,
+        }
+    }
+}
+
 impl Slot {
     /// What the instance is known by.
     pub fn place(&self) -> Place {

@@ -103,7 +103,9 @@ mod tests {
             ("2g.48gb+me.all", "2g.48gb+me.all"),
             ("1g.24gb+me+gfx", "1g.24gb+gfx+me"),
         ] {
-            assert_eq!(text.parse::<ProfileName>().expect(text).as_str(), name);
+            let read = text.parse::<ProfileName>().expect(text);
+            assert_eq!(read.as_str(), name);
+            assert_eq!(read.to_string().parse(), Ok(read), "what is written is read again");
         }
     }
 

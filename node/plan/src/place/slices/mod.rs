@@ -22,7 +22,7 @@ use super::{Candidate, Placement, Verdict, is_allowed};
 use crate::inventory::{Gpu, Inventory};
 use crate::mig::cut::{Cut, Pattern};
 use crate::mig::options::Weights;
-use crate::mig::{Instance, ProfileName, Slot};
+use crate::mig::{Instance, ProfileName};
 use crate::occupancy::{Holder, Occupancy, Slice};
 use crate::policy::Policy;
 use crate::refusal::Refusal;
@@ -217,14 +217,7 @@ fn placement(chips: &[Chip<'_>], chosen: &choice::Chosen) -> Placement {
     let slot = |place: usize, (start, adopted): (u32, bool)| {
         let chip = &chips[place];
         let profile = chip.pattern.kinds[chip.kind?].profile;
-        Some(Slot {
-            gpu: chip.gpu.uuid.clone(),
-            profile: profile.id,
-            name: profile.name.clone(),
-            start,
-            size: profile.slices,
-            adopted,
-        })
+        Some(profile.slot(&chip.gpu.uuid, start, adopted))
     };
     let slots = given.iter().flat_map(|place| {
         chosen.places[*place].iter().filter_map(|one| slot(*place, *one)).collect::<Vec<_>>()
