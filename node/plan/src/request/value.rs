@@ -165,9 +165,7 @@ pub(super) fn settled(written: &Written<'_>, field: Field) -> Result<(), Refusal
 /// A field that comes with a later version, whatever its value.
 pub(super) fn later_field(written: &Written<'_>, field: Field) -> Refusal {
     let hint = match field {
-        Field::Memory | Field::Compute => {
-            "ask for whole GPUs with gpus or devices, or for a MIG instance with mig".to_owned()
-        }
+        Field::Memory | Field::Compute => "ask for whole GPUs with gpus or devices".to_owned(),
         _ => "leave it out".to_owned(),
     };
     written.not_in_this_version(field.name(), &hint)
