@@ -323,6 +323,7 @@ fn keys() -> impl Strategy<Value = String> {
     let field = prop_oneof![
         Just("gpus".to_owned()),
         Just("devices".to_owned()),
+        Just("mig".to_owned()),
         Just("cpus".to_owned()),
         Just("driver-capabilities".to_owned()),
         Just("memory".to_owned()),
@@ -337,6 +338,7 @@ fn values() -> impl Strategy<Value = String> {
         "[0-9]{1,2}",
         "none|auto|off|compute",
         "(GPU|MIG)-[0-9a-f,-]{0,40}",
+        "([0-9]{0,3}x)?[0-9]{1,2}g\\.[0-9]{1,3}gb([+-][a-z.ü]{0,4}){0,2}",
         any::<String>()
     ]
 }
