@@ -2,7 +2,7 @@
 
 mod nodes;
 
-use nodes::geometry::{A100_40, A100_80, H100, H200, Model, RTX_PRO_6000};
+use nodes::geometry::{A100_40, A100_80, H100, H200, MADE_UP, Model, RTX_PRO_6000};
 use nodes::*;
 use plan::mig::{ComputeInstance, Devices, Instance, Mix, Place, Slot, to_switch};
 use plan::policy::Audience;
@@ -94,6 +94,16 @@ fn several_instances_share_a_gpu_where_that_costs_nothing() {
         (places(&three), three.gpus),
         (vec![(0, 0), (0, 4), (1, 4)], vec![uuid(0), uuid(1)])
     );
+}
+
+#[test]
+fn gpus_of_two_kinds_are_told_apart_by_what_they_offer_not_by_names() {
+    let mut inventory = split(&A100_80, 2);
+    inventory.gpus[1] = MADE_UP.split(gpu(1, uuid(1), None));
+    let none = Occupancy::default();
+    assert_eq!(placed("11x1g.10gb", &inventory, &none).slots.len(), 11, "seven and four");
+    let words = refusal("12x1g.10gb", &inventory, &none).to_string();
+    assert!(words.ends_with("has room for 4; nearest fit: 11x1g.10gb"), "{words}");
 }
 
 #[test]

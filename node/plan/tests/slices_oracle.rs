@@ -287,7 +287,7 @@ fn scenes(model: &'static Model, most: usize) -> impl Strategy<Value = Scene> {
     (names, chips, weights, any::<bool>(), other, asked).prop_map(
         move |(names, chips, weights, weighs, other, (asked, count))| {
             let chips = chips.into_iter().enumerate().map(|(index, (state, tries, odd))| {
-                let model = if odd == 0 { other } else { model };
+                let model = if odd < 2 { other } else { model };
                 let mut gpu = model.split(gpu(index as u32, uuid(names[index]), Some(0)));
                 let on = match state {
                     State::ModeOff => Vec::new(),
@@ -402,6 +402,7 @@ against_the_oracle! {
     B200: on_a_b200_the_choice_is_the_oracles,
     A30: on_an_a30_the_choice_is_the_oracles,
     RTX_PRO_6000: on_an_rtx_pro_6000_the_choice_is_the_oracles,
+    MADE_UP: where_every_rule_binds_the_choice_is_the_oracles,
 }
 
 proptest! {

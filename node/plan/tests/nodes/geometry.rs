@@ -126,6 +126,21 @@ pub const RTX_PRO_6000: Model = Model {
     ],
 };
 
+/// No real GPU: compute slices run out before the others do, two profiles bring media, and the names are an A100's, but mean something else.
+pub const MADE_UP: Model = Model {
+    name: "made up",
+    memory: 81_920,
+    rows: &[
+        (19, "1g.10gb", 1, 14, 9_856, 1, 8, &[0, 1, 2, 3, 4, 5, 6, 7]),
+        (20, "1g.10gb+me", 1, 14, 9_856, 1, 2, &[2, 5]),
+        (15, "1g.20gb", 1, 14, 19_968, 2, 4, &[1, 3, 5]),
+        (14, "2g.20gb", 2, 28, 19_968, 2, 2, &[0, 3, 6]),
+        (7, "2g.20gb+me", 2, 28, 19_968, 2, 1, &[0, 6]),
+        (9, "3g.40gb", 3, 42, 40_192, 3, 2, &[0, 5]),
+        (0, "4g.80gb", 4, 56, 80_384, 8, 1, &[0]),
+    ],
+};
+
 impl Model {
     /// The profiles as the driver would tell them.
     pub fn profiles(&self) -> Vec<Profile> {
