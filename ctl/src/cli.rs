@@ -1,6 +1,7 @@
 //! The command line. Decides names, help and what is required; does nothing.
 
 use clap::{Parser, Subcommand};
+use engine::{GpuUuid, GrantId};
 
 /// See what Berth has given to whom on this node, and why.
 ///
@@ -58,6 +59,30 @@ pub enum Command {
         /// Which parts of the driver, as `berth.dev/driver-capabilities` names them.
         #[arg(long)]
         capabilities: String,
+    },
+    /// Make the MIG instances of a grant. The shim runs this, with the GPU's lock as its standard input.
+    #[command(hide = true)]
+    MakeInstances {
+        /// The grant's id.
+        #[arg(long)]
+        grant: GrantId,
+        /// The GPU's UUID.
+        #[arg(long)]
+        gpu: GpuUuid,
+    },
+    /// Switch a GPU that nobody uses into MIG mode. The shim runs this, with the GPU's lock as its standard input.
+    #[command(hide = true)]
+    SwitchMode {
+        /// The GPU's UUID.
+        #[arg(long)]
+        gpu: GpuUuid,
+    },
+    /// Destroy what a grant that is being given back still has. The shim runs this, with the grant's mark as its standard input.
+    #[command(hide = true)]
+    GiveBack {
+        /// The grant's id.
+        #[arg(long)]
+        grant: GrantId,
     },
 }
 

@@ -59,6 +59,15 @@ fn lines(grant: &GrantView) -> Vec<String> {
             gpu.pci,
         ));
     }
+    for one in &grant.instances {
+        let end = one.start + one.slices.saturating_sub(1);
+        let uuid = one.mig_uuid.as_deref().map_or_else(|| one.stage.to_owned(), str::to_owned);
+        let (profile, gpu) = (&one.profile, &one.gpu);
+        lines.push(format!(
+            "{:<9}  MIG {profile} on {gpu}, slices {}-{end} ({} SMs, {} MiB, {uuid})",
+            "", one.start, one.sms, one.memory_mib,
+        ));
+    }
     if !grant.closeness.is_empty() {
         lines.push(format!("Closeness  {}", grant.closeness));
     }

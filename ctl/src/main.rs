@@ -56,6 +56,9 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Observe => observe::observe(&node)?,
         Command::PrepareDriver { capabilities } => observe::prepare_driver(&node, capabilities)?,
+        Command::MakeInstances { grant, gpu } => node.make_instances(grant, gpu)?,
+        Command::SwitchMode { gpu } => node.switch_mode(gpu)?,
+        Command::GiveBack { grant } => observe::give_back(&node, grant)?,
         Command::Doctor => {}
     }
     Ok(ExitCode::SUCCESS)

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use engine::Node;
 
 use crate::table;
-use crate::view::{self, GrantView};
+use crate::view::{self, GrantView, InstanceView};
 
 /// Prints every grant.
 pub fn run(node: &Node, json: bool) -> anyhow::Result<()> {
@@ -22,7 +22,10 @@ pub fn run(node: &Node, json: bool) -> anyhow::Result<()> {
 }
 
 fn row(grant: &GrantView) -> Vec<String> {
-    let gpus: Vec<String> = grant.gpus.iter().map(|gpu| gpu.index.to_string()).collect();
+    let gpus = match grant.instances.is_empty() {
+        true => grant.gpus.iter().map(|gpu| gpu.index.to_string()).collect(),
+        false => grant.instances.iter().map(|one| slices(grant, one)).collect::<Vec<_>>(),
+    };
     let containers: Vec<&str> = grant
         .members
         .iter()
@@ -42,6 +45,13 @@ fn row(grant: &GrantView) -> Vec<String> {
         age(grant.created),
         containers.join(","),
     ]
+}
+
+/// `3:1g.10gb@2`: GPU, profile, first slice.
+fn slices(grant: &GrantView, instance: &InstanceView) -> String {
+    let gpu = grant.gpus.iter().find(|gpu| gpu.uuid == instance.gpu);
+    let gpu = gpu.map_or_else(|| "?".to_owned(), |gpu| gpu.index.to_string());
+    format!("{gpu}:{}@{}", instance.profile, instance.start)
 }
 
 /// As kubectl shows it: `45s`, `12m`, `3h`, `9d`.

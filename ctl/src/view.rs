@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Grant, Origin, State, Verdict};
+use engine::{Grant, Origin, Stage, State, Verdict};
 use serde::Serialize;
 
 /// One grant.
@@ -24,8 +24,10 @@ pub struct GrantView {
     pub decided_by: String,
     /// Annotations as written.
     pub requested: BTreeMap<String, String>,
-    /// What was given.
+    /// The GPUs that were given: as a whole, or those that `instances` are on.
     pub gpus: Vec<GpuView>,
+    /// The MIG instances that were given; empty where GPUs were given as a whole.
+    pub instances: Vec<InstanceView>,
     /// How close the GPUs are.
     pub closeness: String,
     /// Parts of the driver that were brought.
@@ -57,6 +59,31 @@ pub struct GpuView {
     pub memory_mib: u64,
     /// NUMA node, if the machine says.
     pub numa_node: Option<u32>,
+}
+
+/// One MIG instance of a grant.
+#[derive(Debug, Serialize)]
+pub struct InstanceView {
+    /// `1g.10gb`.
+    pub profile: String,
+    /// UUID of its GPU.
+    pub gpu: String,
+    /// First memory slice.
+    pub start: u32,
+    /// How many memory slices.
+    pub slices: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Streaming multiprocessors.
+    pub sms: u32,
+    /// `decided`, `begun`, `made` or `ending`.
+    pub stage: &'static str,
+    /// The driver's id of the GPU instance, once it is made.
+    pub gpu_instance: Option<u32>,
+    /// The driver's id of the compute instance in it.
+    pub compute_instance: Option<u32>,
+    /// UUID of the MIG device, once it is made.
+    pub mig_uuid: Option<String>,
 }
 
 /// One container of a grant.
@@ -99,6 +126,7 @@ pub fn grant(grant: &Grant) -> GrantView {
         },
         requested: grant.requested.clone(),
         gpus: grant.gpus.iter().map(gpu).collect(),
+        instances: grant.slots.iter().map(instance).collect(),
         closeness: grant.closeness.clone(),
         driver_capabilities: grant.capabilities.to_string(),
         unconfined: grant.unconfined,
@@ -125,6 +153,27 @@ fn gpu(gpu: &engine::GivenGpu) -> GpuView {
         model: gpu.model.clone(),
         memory_mib: gpu.memory.0,
         numa_node: gpu.numa_node,
+    }
+}
+
+fn instance(slot: &engine::GivenSlot) -> InstanceView {
+    let made = slot.instance.as_ref();
+    InstanceView {
+        profile: slot.name.to_string(),
+        gpu: slot.gpu.to_string(),
+        start: slot.start,
+        slices: slot.size,
+        memory_mib: slot.memory.0,
+        sms: slot.sms,
+        stage: match slot.stage {
+            Stage::Decided => "decided",
+            Stage::Begun => "begun",
+            Stage::Made => "made",
+            Stage::Ending => "ending",
+        },
+        gpu_instance: made.map(|made| made.gpu_instance),
+        compute_instance: made.map(|made| made.compute_instance),
+        mig_uuid: made.and_then(|made| made.uuid.as_ref()).map(ToString::to_string),
     }
 }
 
@@ -196,6 +245,18 @@ mod tests {
                 memory_mib: 0,
                 numa_node: None,
             }],
+            instances: vec![InstanceView {
+                profile: String::new(),
+                gpu: uuid.clone(),
+                start: 0,
+                slices: 1,
+                memory_mib: 0,
+                sms: 0,
+                stage: "made",
+                gpu_instance: None,
+                compute_instance: None,
+                mig_uuid: None,
+            }],
             closeness: String::new(),
             driver_capabilities: String::new(),
             unconfined: false,
@@ -205,13 +266,13 @@ mod tests {
             candidates: vec![CandidateView { uuid, verdict: "chosen", reason: String::new() }],
         };
         let shown = serde_json::to_value(&grant).expect("json");
-        let below = ["gpus", "members", "candidates"].map(|list| &shown[list][0]);
+        let below = ["gpus", "instances", "members", "candidates"].map(|list| &shown[list][0]);
         let objects = std::iter::once(&shown).chain(below);
         let mut seen = 0;
         for field in objects.flat_map(|one| one.as_object().expect("an object").keys()) {
             assert!(guide.contains(&format!("`{field}`")), "{field} is not in docs/berth.md");
             seen += 1;
         }
-        assert_eq!(seen, 15 + 6 + 3 + 3, "all fields were looked at");
+        assert_eq!(seen, 16 + 6 + 10 + 3 + 3, "all fields were looked at");
     }
 }

@@ -56,6 +56,26 @@ impl Place {
         Ok(Self { node: Node::new(&config), gpus, actor: actor.to_owned() })
     }
 
+    /// Lets the works that `berth` does be done by the actor program, which dies at this point of theirs; none: it does not.
+    ///
+    /// # Errors
+    /// When the files cannot be written.
+    pub fn works_die_at(&self, point: Option<&str>) -> Result<()> {
+        let (program, crash) = (self.gpus.path("works"), self.gpus.path("crash"));
+        let script = format!(
+            "#!/bin/sh\nexport BERTH_CONFIG='{config}' BERTH_CRASH_AT=\"$(cat '{crash}')\"\nexec '{actor}' tool \"$@\"\n",
+            config = self.gpus.config.display(),
+            crash = crash.display(),
+            actor = self.actor.display(),
+        );
+        fs::write(&crash, point.unwrap_or("nowhere"))?;
+        for path in [&program, &self.gpus.path("tool")] {
+            fs::write(path, &script)?;
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+        }
+        self.gpus.set("tool", &format!("{program:?}"))
+    }
+
     /// Writes a container's bundle.
     ///
     /// # Errors

@@ -1,10 +1,11 @@
 //! Plays a shim's part with the engine, for the tests: `berth-actor play ID BUNDLE SANDBOX-PID|- STEP…`, or is a container's first
-//! process: `berth-actor init`.
+//! process: `berth-actor init`; or does the works that the `berth` program does for a shim: `berth-actor tool ARGUMENT…`.
 //!
 //! Decides nothing: takes the steps that it is told, in a process that can be killed. One line on stdout for each.
 
 use std::collections::VecDeque;
 use std::io::BufRead;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -20,6 +21,7 @@ fn main() -> Result<ExitCode> {
     match arguments.pop_front().as_deref() {
         Some("init") => stand_in().map(|()| ExitCode::SUCCESS),
         Some("play") => play(arguments),
+        Some("tool") => work(&arguments.into_iter().collect::<Vec<_>>()),
         other => bail!("what is {other:?} to do?"),
     }
 }
@@ -71,6 +73,25 @@ fn play(mut arguments: VecDeque<String>) -> Result<ExitCode> {
             }
             other => bail!("what is {other:?}?"),
         }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What `berth` does, in a process that has crash points.
+fn work(arguments: &[String]) -> Result<ExitCode> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let node = Node::new(&Config::load()?);
+    match words[..] {
+        ["observe"] => node.observe()?,
+        ["prepare-driver", "--capabilities", which] => node.prepare_driver(&which.parse()?)?,
+        ["make-instances", "--grant", grant, "--gpu", gpu] => {
+            node.make_instances(&grant.parse()?, &gpu.parse()?)?;
+        }
+        ["give-back", "--grant", grant] => {
+            let mark = std::io::stdin().as_fd().try_clone_to_owned().ok();
+            node.give_back(&grant.parse()?, mark)?;
+        }
+        _ => bail!("what is {words:?}?"),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -12,9 +12,12 @@ mod execs;
 mod families;
 mod faults;
 mod first;
+mod geometries;
+mod half_made;
 mod hostile;
 mod hosts;
 mod inside;
+mod instances;
 mod killed;
 mod lasting;
 mod layouts;
@@ -49,6 +52,30 @@ fn main() -> ExitCode {
         "gpu",
         &[
             scene!(smoke first::a_container_gets_the_gpu_that_it_asked_for),
+            scene!(smoke instances::an_instance_is_there_as_long_as_its_container),
+            scene!(instances::several_instances_are_one_grant),
+            scene!(instances::an_instance_stays_until_its_container_is_deleted),
+            scene!(instances::what_others_made_is_neither_given_nor_touched),
+            scene!(instances::whole_gpus_and_instances_live_side_by_side),
+            scene!(instances::a_freed_instance_is_taken_over_while_it_lingers),
+            scene!(instances::an_unknown_profile_is_refused_with_those_that_there_are),
+            scene!(instances::a_reload_of_the_driver_takes_the_instances_and_is_noticed),
+            scene!(half_made::what_the_driver_refuses_leaves_nothing),
+            scene!(half_made::what_cannot_be_undone_at_once_is_undone_later),
+            scene!(half_made::a_child_that_is_killed_leaves_nothing),
+            scene!(half_made::a_driver_that_hangs_is_not_waited_for),
+            scene!(half_made::processes_that_linger_keep_an_instance_a_while),
+            scene!(half_made::what_a_killed_child_left_is_given_back_by_whoever_comes),
+            scene!(geometries::every_profile_of_an_a100),
+            scene!(geometries::every_profile_of_an_h100),
+            scene!(geometries::every_profile_of_an_h200),
+            scene!(geometries::every_profile_of_a_b200),
+            scene!(geometries::every_profile_of_an_a30),
+            scene!(geometries::thirty_two_launches_at_once_get_thirty_two_instances),
+            scene!(geometries::a_gpu_is_switched_into_mig_mode_where_policy_allows),
+            scene!(geometries::a_mode_that_takes_a_reset_is_left_as_it_is),
+            scene!(geometries::without_leave_the_mode_stays_and_the_refusal_says_so),
+            scene!(prior::an_instance_that_others_gave_is_taken_as_it_is),
             scene!(smoke pods::containers_of_a_pod_share_its_claim),
             scene!(smoke pods::the_handler_by_path_gives_a_gpu)
                 .since((1, 7), "containerd 1.6 does not pass runtime_path on (its issue 8207)"),

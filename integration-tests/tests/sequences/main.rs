@@ -6,6 +6,7 @@ mod compare;
 mod crash;
 mod crowd;
 mod dice;
+mod instances;
 mod joins;
 mod model;
 mod play;
@@ -24,6 +25,7 @@ fn actor() -> &'static Path {
 fn main() -> ExitCode {
     let mut suite = Suite::new("sequences");
     crash::trials(&mut suite);
+    instances::trials(&mut suite);
     random::trials(&mut suite);
     crowd::trials(&mut suite);
     boots::trials(&mut suite);

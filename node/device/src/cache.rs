@@ -67,7 +67,7 @@ impl Key {
             module: module(host),
             version: String::from_utf8_lossy(&version).into_owned(),
             gpus: keep::names(&host.path("/proc/driver/nvidia/gpus"))?,
-            mig: mig_instances(&host.path("/proc/driver/nvidia/capabilities"))?,
+            mig: in_mig_mode(&host.path("/proc/driver/nvidia/capabilities"))?,
         }))
     }
 }
@@ -77,19 +77,12 @@ pub(crate) fn module(host: &Host) -> Option<u64> {
     fs::metadata(host.path("/sys/module/nvidia")).ok().map(|meta| meta.ino())
 }
 
-/// `gpu0/mig` where the mode is on, and `gpu0/mig/gi1` and the like.
-fn mig_instances(capabilities: &Path) -> Result<Vec<String>, DeviceError> {
-    let mut found = Vec::new();
-    for gpu in keep::names(capabilities)?.into_iter().filter(|name| name.starts_with("gpu")) {
-        let below = format!("{gpu}/mig");
-        if capabilities.join(&below).is_dir() {
-            found.push(below.clone());
-        }
-        for instance in keep::names(&capabilities.join(&below))? {
-            found.push(format!("{below}/{instance}"));
-        }
-    }
-    Ok(found)
+/// `gpu0` and the like, of which the mode is on. What instances they have is known by itself (`nvidia::mig`).
+fn in_mig_mode(capabilities: &Path) -> Result<Vec<String>, DeviceError> {
+    let mut gpus = keep::names(capabilities)?;
+    gpus.retain(|name| name.starts_with("gpu") && capabilities.join(name).join("mig").is_dir());
+    gpus.sort();
+    Ok(gpus)
 }
 
 /// The cached inventory, if it holds for one of `keys`.

@@ -31,11 +31,14 @@ pub use keep::{forget, keep, kept, sweep};
 #[cfg(feature = "nvml")]
 pub use nvidia::driver::prepare_driver;
 pub use nvidia::driver::{DriverTree, Library, driver_tree, old_trees};
-pub use nvidia::inventory::inventory;
+pub use nvidia::inventory::{instances_now, inventory};
+#[cfg(feature = "nvml")]
+pub use nvidia::mig::act::{Migs, migs, switch_mode};
 pub use nvidia::nodes::{
-    DeviceNode, LinkProblem, char_links, device_nodes, missing_char_links, stand_on_the_host,
+    DeviceNode, LinkProblem, MigDevice, capability_minors, char_links, device_nodes,
+    missing_char_links, stand_on_the_host,
 };
 #[cfg(feature = "nvml")]
 pub use nvidia::observe::observe;
 pub use nvidia::proc_tree::proc_tree;
-pub use tool::Tool;
+pub use tool::{Errand, Tool};

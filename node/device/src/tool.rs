@@ -51,17 +51,22 @@ pub struct Tool {
 }
 
 /// What the child is to do.
-pub(crate) struct Errand<'a> {
+#[derive(Debug, Clone, Copy)]
+pub struct Errand<'a> {
     /// In words, after "to".
-    pub(crate) task: &'static str,
-    pub(crate) args: &'a [&'a str],
-    /// Held while it is done.
-    pub(crate) lock: &'a Path,
+    pub task: &'static str,
+    /// The program's arguments.
+    pub args: &'a [&'a str],
+    /// Held while it is done; the child has it as its standard input.
+    pub lock: &'a Path,
 }
 
 impl Tool {
     /// Runs the child unless `done` has an answer by the time that the lock is held; then `done` must have one.
-    pub(crate) fn fetch<T>(
+    ///
+    /// # Errors
+    /// When the lock is not to be had or the child cannot be started, does not end, or fails, with its last words; those of `done`.
+    pub fn fetch<T>(
         &self,
         errand: &Errand<'_>,
         mut done: impl FnMut() -> Result<Option<T>, DeviceError>,
@@ -76,6 +81,37 @@ impl Tool {
             task: errand.task,
             said: said.unwrap_or_else(|| "it left no answer and said nothing".to_owned()),
         })
+    }
+
+    /// Starts a child that is left to itself, with `held` as its standard input: whatever lock that is, the child has it until it ends.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn leave(
+        &self,
+        task: &'static str,
+        args: &[&str],
+        held: OwnedFd,
+    ) -> Result<(), DeviceError> {
+        let missing =
+            |source| DeviceError::ToolMissing { program: self.program.clone(), task, source };
+        let start = || {
+            // As in `spawn`.
+            nix::unistd::access(&self.program, nix::unistd::AccessFlags::X_OK)?;
+            let mut command = self.command(args);
+            command.stdin(Stdio::from(held)).stdout(Stdio::null()).stderr(Stdio::null());
+            command.spawn().map(drop)
+        };
+        start().map_err(missing)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(args).env_clear().env("PATH", PATH).current_dir("/").process_group(0);
+        if let Some(config) = &self.config {
+            command.env("BERTH_CONFIG", config);
+        }
+        command
     }
 
     fn lock(&self, errand: &Errand<'_>) -> Result<File, DeviceError> {
@@ -130,11 +166,7 @@ impl Tool {
         // A child that fails to become the program is waited for inside std, which panics where another has reaped it: find out before.
         nix::unistd::access(&self.program, nix::unistd::AccessFlags::X_OK)?;
         let (reader, writer) = io::pipe()?;
-        let mut command = Command::new(&self.program);
-        command.args(errand.args).env_clear().env("PATH", PATH).current_dir("/").process_group(0);
-        if let Some(config) = &self.config {
-            command.env("BERTH_CONFIG", config);
-        }
+        let mut command = self.command(errand.args);
         command.stdin(Stdio::from(lock.try_clone()?));
         command.stdout(writer.try_clone()?).stderr(writer);
         // Only here do our copies of the pipe's other end close.

@@ -11,8 +11,8 @@ use std::fs::{Metadata, symlink_metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use device::{DriverTree, Placing};
-use ledger::{Grant, InProgress, Known};
+use device::{DriverTree, MigDevice, Placing};
+use ledger::{GivenSlot, Grant, InProgress, Known};
 use oci_specs::Bundle;
 use plan::trust::{
     OtherAllocator, env_may_ask, may_ask, may_hold, may_name_devices, other_matters,
@@ -21,11 +21,12 @@ use plan::visible::Visible;
 use plan::{Capabilities, Gpu, GrantId, Inventory, Refusal, Want, Warning};
 
 use crate::ask::Ask;
-use crate::claim::{Claim, Facts, take};
+use crate::claim::{Claim, Facts, Taken, take};
 use crate::crash::point;
 use crate::edits::{Parts, Variables, edits, joined};
 use crate::prior::{self, Prior};
 use crate::{Denied, Fault, Node};
+use crate::{instances, mode};
 
 /// What an admitted container was given. Empty for a container that got nothing.
 #[derive(Debug, Default)]
@@ -40,6 +41,7 @@ pub(crate) struct Given {
     pub(crate) container: String,
     /// Whether this admission made the grant, so that undoing it takes the grant back.
     pub(crate) fresh: bool,
+    /// The mark of such a grant, until the container is armed.
     pub(crate) progress: Option<InProgress>,
     /// The ledger as it was left, until it is changed again.
     pub(crate) known: Option<Known>,
@@ -132,41 +134,47 @@ impl Node {
         }
         // Looked at before anything is written beside it.
         let ledger = self.ledger()?;
-        let inventory = self.inventory()?;
+        let mut inventory = self.inventory()?;
         point("admit.observed");
         let decision = self.decide(ask, &inventory)?;
         let (claim, prior_edits) = match decision {
             Decision::Nothing => return Ok(Admission::default()),
             Decision::Prior(prior) => {
-                let Prior { by, gpus, edits } = *prior;
-                (Claim::External { by, gpus, request: ask.request.as_ref() }, edits)
+                let Prior { by, given, computes, edits } = *prior;
+                (Claim::External { by, given, computes, request: ask.request.as_ref() }, edits)
             }
             Decision::Asked(want) => (Claim::Ours { want, request: ask.request.as_ref() }, None),
             Decision::FromEnv(want) => (Claim::Ours { want, request: None }, None),
         };
-        let driver = inventory.driver.as_ref().ok_or(Refusal::NoDriver)?;
+        let driver = inventory.driver.clone().ok_or(Refusal::NoDriver)?;
         let capabilities = capabilities(ask);
         // Slow at most once per driver version; before anything is held.
         let tree = (!ask.evidence.libraries)
-            .then(|| device::driver_tree(&self.host, &self.tool, driver, &capabilities))
+            .then(|| device::driver_tree(&self.host, &self.tool, &driver, &capabilities))
             .transpose()?;
         point("admit.prepared");
-        let facts = Facts {
-            ask,
-            inventory: &inventory,
-            capabilities: &capabilities,
-            sandbox_init: sandbox_init.map(process_id).transpose()?,
+        let sandbox_init = sandbox_init.map(process_id).transpose()?;
+        let taken = loop {
+            let (inventory_now, capabilities) = (&inventory, &capabilities);
+            let facts = Facts { ask, inventory: inventory_now, capabilities, sandbox_init };
+            match take(self, &ledger, &claim, facts) {
+                Err(Denied::Refused(refusal)) => {
+                    let switched = mode::switch_for(self, &ledger, &claim, ask, &inventory)?;
+                    inventory = switched.ok_or(refusal)?;
+                }
+                taken => break taken?,
+            }
         };
-        let taken = take(self, &ledger, &claim, facts)?;
+        let Taken { grant, progress, known } = taken;
         point("admit.taken");
-        let grant = taken.grant;
-        let fresh = taken.progress.is_some();
+        let (mut known, fresh) = (Some(known), progress.is_some());
         let layered = tree.as_ref().is_some_and(|tree| fits(tree, &rootfs.layers));
         let work = Work { ask, inventory: &inventory, tree: tree.as_ref(), layered, prior_edits };
-        let (env, placings) = match self.apply(work, &grant, bundle) {
+        let made = instances::make(self, &ledger, &grant, &mut known, fresh);
+        let (env, placings) = match made.and_then(|grant| self.apply(work, &grant, bundle)) {
             Ok(applied) => applied,
             Err(error) => {
-                if let Err(fault) = self.take_back(&grant.id, &ask.container, fresh) {
+                if let Err(fault) = self.take_back(&grant.id, &ask.container, fresh, progress) {
                     tracing::warn!(container = ask.container, %fault, "left for reconcile");
                 }
                 return Err(error);
@@ -177,12 +185,12 @@ impl Node {
                 grant: grant.id.clone(),
                 container: ask.container.clone(),
                 fresh,
-                progress: taken.progress,
-                known: Some(taken.known),
+                progress,
+                known,
                 env,
                 tree,
                 capabilities,
-                driver: driver.version.clone(),
+                driver: driver.version,
                 layered,
                 own_root: rootfs.own,
                 placings,
@@ -207,22 +215,12 @@ impl Node {
         }
         if let Some(prior) = prior {
             if let Some(request) = &ask.request {
-                request.agrees_with(&prior.gpus.clone().into(), prior.by)?;
+                request.agrees_with(&prior.given, prior.by)?;
             }
             return Ok(Decision::Prior(Box::new(prior)));
         }
         if let Some(request) = &ask.request {
             let want = request.want.clone().ok_or_else(|| request.needs_a_claim())?;
-            if let Want::Mig { .. } = want {
-                let (key, value) = request.asking();
-                return Err(Refusal::NotInThisVersion {
-                    key: key.to_owned(),
-                    value: value.to_owned(),
-                    field: "mig".to_owned(),
-                    hint: "ask for whole GPUs with gpus or devices".to_owned(),
-                }
-                .into());
-            }
             return Ok(Decision::Asked(want));
         }
         match ask.evidence.visible.as_deref() {
@@ -251,7 +249,8 @@ impl Node {
     ) -> Result<(Variables, Vec<Placing>), Denied> {
         let Work { ask, inventory, tree, layered, prior_edits } = work;
         let gpus = gpus_of(grant, inventory);
-        let nodes = device::device_nodes(&self.host, &gpus)?;
+        let migs = migs_of(grant);
+        let nodes = device::device_nodes(&self.host, &gpus, &migs)?;
         if ask.has_user_namespace {
             device::stand_on_the_host(&self.host, &nodes).map_err(|(path, why)| {
                 let why =
@@ -264,7 +263,7 @@ impl Node {
             tracing::warn!(container = ask.container, %problem, "a link in /dev/char could not be made");
         }
         point("admit.links");
-        let proc = device::proc_tree(&self.host, &gpus)?;
+        let proc = device::proc_tree(&self.host, &gpus, &migs)?;
         point("admit.trees");
         let parts = Parts {
             host: &self.host,
@@ -291,16 +290,27 @@ impl Node {
         match admission.given {
             Some(given) => {
                 self.forget(&given.grant, &given.container);
-                self.take_back(&given.grant, &given.container, given.fresh)
+                self.take_back(&given.grant, &given.container, given.fresh, given.progress)
             }
             None => Ok(()),
         }
     }
 }
 
-/// The GPUs of a grant, as they are now.
+/// The GPUs of a grant, those of its MIG devices among them, as they are now.
 fn gpus_of<'a>(grant: &Grant, inventory: &'a Inventory) -> Vec<&'a Gpu> {
     grant.gpus.iter().filter_map(|given| inventory.gpu(&given.uuid)).collect()
+}
+
+/// The MIG devices of a grant.
+fn migs_of(grant: &Grant) -> Vec<MigDevice> {
+    let gpu = |slot: &GivenSlot| grant.gpus.iter().find(|gpu| gpu.uuid == slot.gpu);
+    let device = |slot: &GivenSlot| {
+        let (gpu, made) = (gpu(slot)?, slot.instance.as_ref()?);
+        let (gpu_instance, compute_instance) = (made.gpu_instance, made.compute_instance);
+        Some(MigDevice { gpu: gpu.minor, gpu_instance, compute_instance })
+    };
+    grant.slots.iter().filter_map(device).collect()
 }
 
 /// Driver capabilities: the annotation's, else what the image's variable leaves of the default.

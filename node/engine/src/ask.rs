@@ -144,7 +144,7 @@ impl Evidence {
         let devices = spec.linux.as_ref().map_or(&[][..], |linux| &linux.devices);
         let marks = |path: &String| Visible::of_mounts([path.as_str()]) != Visible::Nothing;
         Ok(Self {
-            nodes: devices.iter().filter(|node| is_nvidia(node)).cloned().collect(),
+            nodes: nodes(devices),
             cdi: nvidia_names(&spec.annotations)?,
             mounts: spec
                 .mounts
@@ -168,9 +168,19 @@ impl Evidence {
     }
 }
 
-/// A GPU's node, by its name or by its number. Control nodes alone give nobody a GPU.
-fn is_nvidia(node: &Device) -> bool {
-    minor_of(node).is_some()
+/// GPUs' nodes, by name or number, with those of their MIG instances. Control nodes alone give nobody a GPU, and neither do the latter.
+fn nodes(devices: &[Device]) -> Vec<Device> {
+    if !devices.iter().any(|node| minor_of(node).is_some()) {
+        return Vec::new();
+    }
+    let counts = |node: &&Device| minor_of(node).or_else(|| capability_of(node)).is_some();
+    devices.iter().filter(counts).cloned().collect()
+}
+
+/// The minor of a node that lets a process use a MIG instance: `/dev/nvidia-caps/nvidia-cap<N>`. Its major is another on each boot.
+pub(crate) fn capability_of(node: &Device) -> Option<u32> {
+    node.path.strip_prefix("/dev/nvidia-caps/nvidia-cap")?;
+    u32::try_from(node.minor).ok()
 }
 
 /// Major and minors of GPUs; minors above are control nodes (`nvidia-modprobe`, and the driver's `nv-linux.h`).

@@ -18,12 +18,15 @@ pub(crate) fn findings(node: &Node, grants: &[Arc<Grant>]) -> Result<Vec<Finding
 fn holdings(grants: &[Arc<Grant>]) -> Vec<Holding> {
     grants
         .iter()
-        .map(|grant| Holding {
-            grant: grant.id.clone(),
-            label: grant.label.clone(),
-            gpus: grant.gpus.iter().map(|gpu| gpu.uuid.clone()).collect(),
-            slots: Vec::new(),
-            external: matches!(grant.origin, Origin::External { .. }),
+        .map(|grant| {
+            let plan::mig::Devices { gpus, slots } = grant.devices();
+            Holding {
+                grant: grant.id.clone(),
+                label: grant.label.clone(),
+                gpus,
+                slots,
+                external: matches!(grant.origin, Origin::External { .. }),
+            }
         })
         .collect()
 }

@@ -2,14 +2,19 @@
 //!
 //! Decides, with `plan`, who gets what, and writes it down before anything is done about it. Must not touch devices or the container.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use ledger::{GivenGpu, Grant, InProgress, Known, Ledger, Locked, Member, Origin, State};
+use ledger::{
+    GivenGpu, GivenInstance, GivenSlot, Grant, InProgress, Known, Ledger, Locked, Member, Origin,
+    Stage, State,
+};
+use plan::mig::{Devices, Place, Slot};
 use plan::requirement::Requirements;
-use plan::{Capabilities, GpuUuid, GrantId, Inventory, Placement, Refusal, Request, Scope, Want};
+use plan::{Capabilities, GrantId, Inventory, Placement, Refusal, Request, Scope, Want};
 
 use crate::ask::Ask;
 use crate::crash::point;
@@ -19,7 +24,7 @@ use crate::{Denied, Fault};
 /// How long the node lock may be held by others before something is wrong.
 pub(crate) const LOCK: Duration = Duration::from_secs(10);
 /// How long to wait before looking again at a grant that is being given back.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What is to be taken.
 #[derive(Debug)]
@@ -27,7 +32,13 @@ pub(crate) enum Claim<'a> {
     /// To be decided here.
     Ours { want: Want, request: Option<&'a Request> },
     /// Decided by another allocator.
-    External { by: &'static str, gpus: Vec<GpuUuid>, request: Option<&'a Request> },
+    External {
+        by: &'static str,
+        given: Devices,
+        /// The MIG instances as they stand.
+        computes: Vec<(Place, GivenInstance)>,
+        request: Option<&'a Request>,
+    },
 }
 
 /// A claim that is held.
@@ -107,8 +118,12 @@ fn attempt(
             point("admit.joined");
             return Ok((grant, None));
         }
-        // Of its former self: nothing would keep it alive until the container is armed.
-        dead = Some(held);
+        if locked.grants()[held].has_works() {
+            node.bury(ledger, locked)?;
+        } else {
+            // Of its former self: nothing would keep it alive until the container is armed.
+            dead = Some(held);
+        }
     }
     let placement = match dead {
         None => place(node, locked.grants(), claim, facts, required)?,
@@ -119,14 +134,18 @@ fn attempt(
         }
     };
     point("admit.decided");
-    let grant = Arc::new(grant(claim, facts, owner, placement)?);
+    let slots = placement.slots.clone();
+    let mut grant = grant(claim, facts, owner, placement)?;
     let progress = ledger.begin(&grant.id)?;
     point("admit.in-progress");
-    locked.change(|grants| {
+    let grant = locked.change(|grants| {
         if let Some(dead) = dead {
             grants.remove(dead);
         }
+        adopt(grants, &mut grant, &slots);
+        let grant = Arc::new(grant);
         grants.push(Arc::clone(&grant));
+        grant
     })?;
     point("admit.reserved");
     Ok((grant, Some(progress)))
@@ -146,22 +165,21 @@ fn owner(claim: &Claim<'_>, ask: &Ask) -> ledger::Owner {
 ///
 /// Nor does a claim of Berth's change under its containers: one that comes with another request is told, not given something else.
 fn agree(held: &Grant, claim: &Claim<'_>) -> Result<(), Refusal> {
-    let (by, gpus) = match claim {
-        Claim::External { by, gpus, .. } => (by, gpus),
+    let (by, given) = match claim {
+        Claim::External { by, given, .. } => (by, given),
         Claim::Ours { request: None, .. } => return Ok(()),
         Claim::Ours { request: Some(request), .. } => {
-            let given: Vec<GpuUuid> = held.gpus.iter().map(|gpu| gpu.uuid.clone()).collect();
             let by = format!("the grant {} that {} holds", held.id, held.label);
-            return request.agrees_with(&given.into(), &by);
+            return request.agrees_with(&held.devices(), &by);
         }
     };
-    if gpus.len() == held.gpus.len() && gpus.iter().all(|gpu| held.holds(gpu)) {
+    let allocated = held.devices();
+    if given.is_same(&allocated) {
         return Ok(());
     }
-    let list = |names: Vec<String>| names.join(",");
     Err(Refusal::Disagrees {
-        asked: format!("{by} {}", list(gpus.iter().map(ToString::to_string).collect())),
-        allocated: list(held.gpus.iter().map(|gpu| gpu.uuid.to_string()).collect()),
+        asked: format!("{by} {given}"),
+        allocated: allocated.to_string(),
         by: format!("the grant {} that this container holds", held.id),
     })
 }
@@ -208,13 +226,14 @@ fn place(
     let placement = match claim {
         Claim::Ours { want, .. } => {
             let occupancy = ledger::occupancy(grants);
-            let placement = plan::decide(want, inventory, &occupancy, &node.policy)?;
+            let now = instances_now(node, want, inventory)?;
+            let placement = plan::decide(want, &now, &occupancy, &node.policy)?;
             ceiling(node, grants, ask, &placement, inventory)?;
             placement
         }
-        Claim::External { by, gpus, .. } => {
+        Claim::External { by, given, .. } => {
             let occupancy = ledger::occupancy(grants);
-            plan::place::external(by, &gpus.clone().into(), inventory, &occupancy)?
+            plan::place::external(by, given, inventory, &occupancy)?
         }
     };
     let given: Vec<&plan::Gpu> =
@@ -223,6 +242,19 @@ fn place(
         required.check(driver, &given)?;
     }
     Ok(placement)
+}
+
+/// The inventory with the instances that there are under the lock. One that was destroyed since the node was looked at is in the ledger no more, and would
+/// be taken for another's.
+fn instances_now<'a>(
+    node: &Node,
+    want: &Want,
+    inventory: &'a Inventory,
+) -> Result<Cow<'a, Inventory>, Fault> {
+    let Want::Mig { .. } = want else { return Ok(Cow::Borrowed(inventory)) };
+    let mut now = inventory.clone();
+    device::instances_now(&node.host, &mut now)?;
+    Ok(Cow::Owned(now))
 }
 
 /// What a namespace holds already, with what it would get now, must stay below its ceiling.
@@ -234,23 +266,29 @@ fn ceiling(
     inventory: &Inventory,
 ) -> Result<(), Refusal> {
     let namespace = namespace(ask);
-    let held: Vec<&GivenGpu> = grants
-        .iter()
-        .filter(|grant| {
+    let held = || {
+        grants.iter().filter(|grant| {
             grant.kubernetes_namespace.as_deref().unwrap_or(&grant.owner.namespace) == namespace
         })
-        .flat_map(|grant| grant.gpus.iter())
-        .collect();
-    let memory = |total: u64, more: plan::Mib| total.saturating_add(more.0);
-    let held_memory = held.iter().map(|gpu| gpu.memory).fold(0, memory);
-    let asked: Vec<&plan::Gpu> =
-        placement.gpus.iter().filter_map(|uuid| inventory.gpu(uuid)).collect();
-    let asked_memory = asked.iter().map(|gpu| gpu.memory).fold(0, memory);
+    };
+    let memory = |all: u64, more: plan::Mib| all.saturating_add(more.0);
+    let held_memory = held().map(|grant| grant.memory()).fold(0, memory);
+    let whole = |grant: &Arc<Grant>| if grant.slots.is_empty() { grant.gpus.len() } else { 0 };
+    let held_gpus: usize = held().map(whole).sum();
+    let (slots, gpus): (Vec<_>, Vec<_>) = match placement.slots.is_empty() {
+        true => (Vec::new(), placement.gpus.iter().collect()),
+        false => (
+            placement.slots.iter().filter_map(|slot| given_slot(slot, inventory)).collect(),
+            Vec::new(),
+        ),
+    };
+    let of_gpus = gpus.iter().filter_map(|uuid| inventory.gpu(uuid)).map(|gpu| gpu.memory);
+    let asked_memory = of_gpus.chain(slots.iter().map(|slot| slot.memory)).fold(0, memory);
     plan::policy::check_ceiling(
         namespace,
         &node.policy,
-        (u32::try_from(held.len()).unwrap_or(u32::MAX), plan::Mib(held_memory)),
-        (u32::try_from(asked.len()).unwrap_or(u32::MAX), plan::Mib(asked_memory)),
+        (u32::try_from(held_gpus).unwrap_or(u32::MAX), plan::Mib(held_memory)),
+        (u32::try_from(gpus.len()).unwrap_or(u32::MAX), plan::Mib(asked_memory)),
     )
 }
 
@@ -270,10 +308,14 @@ fn grant(
         Claim::External { by, request, .. } => (Origin::External { by: (*by).to_owned() }, request),
     };
     let given = placement.gpus.iter().filter_map(|uuid| facts.inventory.gpu(uuid)).map(given);
+    let slots = placement.slots.iter().filter_map(|slot| given_slot(slot, facts.inventory));
+    let slots = match claim {
+        Claim::Ours { .. } => slots.collect(),
+        Claim::External { computes, .. } => slots.map(|slot| standing(slot, computes)).collect(),
+    };
     let whole_pod = owner.container.is_none();
-    let created = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     Ok(Grant {
-        id: GrantId::from_bits(random_bits().map_err(Fault::Random)?),
+        id: new_id()?,
         owner,
         label: ask.label(whole_pod),
         kubernetes_namespace: ask.asker.pod.as_ref().map(|pod| pod.namespace.clone()),
@@ -281,6 +323,7 @@ fn grant(
         state: State::Reserved,
         requested: request.map(|request| request.written.clone()).unwrap_or_default(),
         gpus: given.collect(),
+        slots,
         capabilities: facts.capabilities.clone(),
         unconfined: ask.unconfined().is_some(),
         candidates: placement.candidates.into(),
@@ -288,11 +331,22 @@ fn grant(
         sandbox_init: facts.sandbox_init,
         members: vec![member(ask)],
         notes: Vec::new(),
-        created: created.map_or(0, |since| since.as_secs()),
+        created: now(),
     })
 }
 
-fn given(gpu: &plan::Gpu) -> GivenGpu {
+/// Seconds of Unix time.
+pub(crate) fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+/// An id that no other grant has.
+pub(crate) fn new_id() -> Result<GrantId, Fault> {
+    Ok(GrantId::from_bits(random_bits().map_err(Fault::Random)?))
+}
+
+pub(crate) fn given(gpu: &plan::Gpu) -> GivenGpu {
     GivenGpu {
         uuid: gpu.uuid.clone(),
         pci: gpu.pci,
@@ -302,6 +356,46 @@ fn given(gpu: &plan::Gpu) -> GivenGpu {
         memory: gpu.memory,
         numa_node: gpu.numa_node,
     }
+}
+
+/// `None` only for a placement of another inventory.
+fn given_slot(slot: &Slot, inventory: &Inventory) -> Option<GivenSlot> {
+    let gpu = inventory.gpu(&slot.gpu)?;
+    let profile = gpu.profiles.iter().find(|profile| profile.id == slot.profile)?;
+    Some(GivenSlot {
+        gpu: slot.gpu.clone(),
+        profile: slot.profile,
+        name: slot.name.clone(),
+        start: slot.start,
+        size: slot.size,
+        memory: profile.memory,
+        sms: profile.sms,
+        stage: Stage::Decided,
+        instance: None,
+    })
+}
+
+/// An instance that another made, and that stands.
+fn standing(slot: GivenSlot, computes: &[(Place, GivenInstance)]) -> GivenSlot {
+    let found = computes.iter().find(|(place, _)| *place == slot.place());
+    GivenSlot { stage: Stage::Made, instance: found.map(|(_, made)| made.clone()), ..slot }
+}
+
+/// Takes the instances that the new grant adopts out of those grants that are being given back with them.
+fn adopt(grants: &mut Vec<Arc<Grant>>, grant: &mut Grant, placement: &[Slot]) {
+    for adopted in placement.iter().filter(|slot| slot.adopted) {
+        let is_it = |slot: &GivenSlot| slot.place() == adopted.place() && slot.stage == Stage::Made;
+        let is_over = |grant: &&mut Arc<Grant>| {
+            grant.state == State::Releasing && grant.slots.iter().any(is_it)
+        };
+        let Some(from) = grants.iter_mut().find(is_over).map(Arc::make_mut) else { continue };
+        let taken = from.slots.iter().position(is_it).map(|slot| from.slots.remove(slot));
+        let own = grant.slots.iter_mut().find(|slot| slot.place() == adopted.place());
+        if let (Some(taken), Some(own)) = (taken, own) {
+            *own = taken;
+        }
+    }
+    grants.retain(|grant| grant.state != State::Releasing || !grant.slots.is_empty());
 }
 
 fn random_bits() -> std::io::Result<u64> {

@@ -110,6 +110,8 @@ pub struct NodeSection {
     pub observe_deadline: u32,
     /// `release-wait`: how long in seconds an admission waits for what is just being given back.
     pub release_wait: u32,
+    /// `mig-linger`: how long in seconds a MIG instance that nobody uses any more is kept for the next request of its profile.
+    pub mig_linger: u32,
     /// `kubelet`: the kubelet's directory, which shows what device plugins have allocated.
     pub kubelet: PathBuf,
     /// `cdi-dirs`: CDI specifications; a later directory beats an earlier one.
@@ -128,6 +130,7 @@ impl Default for NodeSection {
             tool: "/usr/bin/berth".into(),
             observe_deadline: 60,
             release_wait: 15,
+            mig_linger: 0,
             kubelet: "/var/lib/kubelet".into(),
             cdi_dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
         }

@@ -5,6 +5,7 @@
 use device::{DeviceNode, DriverTree, Host};
 use ledger::{Grant, Origin};
 use oci_specs::{Device, DeviceRule, Edits, Mount};
+use plan::MigUuid;
 
 /// Environment variables: names and values.
 pub(crate) type Variables = Vec<(String, String)>;
@@ -60,10 +61,19 @@ fn env(parts: &Parts<'_>) -> Variables {
     // `void` tells NVIDIA's own tools that all is done: leave them that.
     let external = matches!(parts.grant.origin, Origin::External { .. });
     if !(external && parts.already_void) {
-        let uuids: Vec<&str> = parts.grant.gpus.iter().map(|gpu| gpu.uuid.as_str()).collect();
-        env.push(("NVIDIA_VISIBLE_DEVICES".into(), uuids.join(",")));
+        env.push(("NVIDIA_VISIBLE_DEVICES".into(), visible(parts.grant)));
     }
     env
+}
+
+/// UUIDs of what was given: of the MIG devices, where it is these.
+fn visible(grant: &Grant) -> String {
+    let migs = grant.slots.iter().filter_map(|slot| slot.instance.as_ref()?.uuid.as_ref());
+    let uuids: Vec<&str> = match grant.slots.is_empty() {
+        true => grant.gpus.iter().map(|gpu| gpu.uuid.as_str()).collect(),
+        false => migs.map(MigUuid::as_str).collect(),
+    };
+    uuids.join(",")
 }
 
 fn sockets(host: &Host, tree: &DriverTree) -> Vec<Mount> {

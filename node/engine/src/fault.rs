@@ -53,6 +53,32 @@ pub enum Fault {
         /// Container id.
         container: String,
     },
+    /// A GPU that was granted has left the node.
+    #[error("berth: {gpu} is not on this node any more; see berth doctor")]
+    NoSuchGpu {
+        /// The GPU.
+        gpu: String,
+    },
+    /// A profile that was granted is none of the GPU's any more: its driver was replaced.
+    #[error("berth: {gpu} has no profile {name} any more; see berth topo")]
+    NoSuchProfile {
+        /// The profile.
+        name: String,
+        /// The GPU.
+        gpu: String,
+    },
+    /// Somebody else made a MIG instance where one was about to be made.
+    #[error(
+        "berth: another than Berth has just made a MIG instance where {name} was to be, at slice {start} of {gpu}; create the container again"
+    )]
+    PlaceTaken {
+        /// The profile.
+        name: String,
+        /// The first slice.
+        start: u32,
+        /// The GPU.
+        gpu: String,
+    },
     /// The kernel's source of randomness.
     #[error("berth: cannot read random bits: {0}")]
     Random(io::Error),

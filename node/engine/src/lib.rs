@@ -18,17 +18,26 @@ mod edits;
 mod examine;
 mod exec;
 mod fault;
+mod instances;
+mod mode;
 mod node;
 mod prior;
 mod reconcile;
 mod release;
+#[cfg(feature = "nvml")]
+mod works;
 
 pub use admit::{Admission, Rootfs};
 pub use ask::{Ask, Owner};
 pub use examine::{Check, Outcome};
 pub use exec::merge_exec;
 pub use fault::{Denied, Fault};
-pub use ledger::{GivenGpu, Grant, Member, Origin, Snapshot, State};
+pub use ledger::{
+    GivenGpu, GivenInstance, GivenSlot, Grant, Member, Origin, Snapshot, Stage, State,
+};
 pub use node::Node;
-pub use plan::{Ancestor, Candidate, Capabilities, Driver, Gpu, Inventory, Peer, Refusal, Verdict};
+pub use plan::{
+    Ancestor, Candidate, Capabilities, Driver, Gpu, GpuUuid, GrantId, Inventory, Peer, Refusal,
+    Verdict,
+};
 pub use reconcile::Report;

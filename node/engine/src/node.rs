@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use device::{Host, Tool};
 use ledger::{Grant, Ledger, Snapshot};
-use plan::{Inventory, Policy};
+use plan::{GpuUuid, Inventory, Policy};
 
 use crate::Fault;
 use crate::config::Config;
@@ -22,6 +22,12 @@ pub struct Node {
     pub(crate) kubelet: PathBuf,
     pub(crate) cdi_dirs: Vec<PathBuf>,
     pub(crate) release_wait: Duration,
+    /// How long an instance that nobody uses any more is kept for whoever asks for its like.
+    #[cfg_attr(
+        not(feature = "nvml"),
+        allow(dead_code, reason = "only the child that destroys it waits")
+    )]
+    pub(crate) linger: Duration,
 }
 
 impl Node {
@@ -45,6 +51,7 @@ impl Node {
             kubelet: node.kubelet.clone(),
             cdi_dirs: node.cdi_dirs.clone(),
             release_wait: Duration::from_secs(node.release_wait.into()),
+            linger: Duration::from_secs(node.mig_linger.into()),
         }
     }
 
@@ -130,7 +137,11 @@ impl Node {
     /// # Errors
     /// [`Fault`] when it cannot be observed.
     pub fn inventory(&self) -> Result<Inventory, Fault> {
-        Ok(device::inventory(&self.host, &self.tool)?)
+        // Of a GPU that somebody works on, the ledger knows what is about to be there.
+        let is_busy = |gpu: &GpuUuid| {
+            self.ledger().is_ok_and(|ledger| ledger.is_worked_on(gpu).unwrap_or(false))
+        };
+        Ok(device::inventory(&self.host, &self.tool, is_busy)?)
     }
 
     /// Where things are.

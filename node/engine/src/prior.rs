@@ -3,55 +3,106 @@
 //! Decides which of the traces counts (injected, then CDI annotations, then the device plugin's marks) and which GPUs it means. Never
 //! second-guesses an allocator; believes a trace only where a pod's author cannot have made it.
 
-use oci_specs::Edits;
+use device::MigDevice;
+use ledger::GivenInstance;
 use oci_specs::cdi::Registry;
+use oci_specs::{Device, Edits};
+use plan::mig::{ComputeInstance, Devices, Instance, Place};
 use plan::trust::{Pod, env_may_ask};
 use plan::visible::Visible;
 use plan::{GpuUuid, Inventory, Refusal};
 
-use crate::ask::{Ask, minor_of};
-use crate::{Denied, Node};
+use crate::ask::{Ask, capability_of, minor_of};
+use crate::{Denied, Fault, Node};
 
 /// An allocation that Berth did not decide.
 #[derive(Debug, Clone)]
 pub(crate) struct Prior {
     /// How it was found, for the ledger: `injected`, `cdi annotation`, `device plugin (mounts)`, `device plugin (env)`.
     pub(crate) by: &'static str,
-    /// Its GPUs.
-    pub(crate) gpus: Vec<GpuUuid>,
+    /// What it gave: GPUs, MIG instances.
+    pub(crate) given: Devices,
+    /// Which compute instance of those instances it gave, where that was seen.
+    pub(crate) computes: Vec<(Place, GivenInstance)>,
     /// Edits that are still to be made, where Berth resolves a CDI annotation itself.
     pub(crate) edits: Option<Edits>,
 }
 
 /// Finds the allocation that counts, if there is one.
 pub(crate) fn find(node: &Node, ask: &Ask, inventory: &Inventory) -> Result<Option<Prior>, Denied> {
-    let mut prior = injected(ask, inventory)?;
+    let mut prior = injected(node, ask, inventory)?;
     if prior.is_none() {
         prior = annotated(node, ask, inventory)?;
     }
     if prior.is_none() {
         prior = plugged(node, ask, inventory)?;
     }
-    if let Some(prior) = &prior {
-        whole(prior, inventory)?;
+    if let Some(prior) = &mut prior {
+        stands(prior, inventory)?;
     }
     Ok(prior)
 }
 
-/// Whoever gave a GPU that is in MIG mode gave one of its instances, which this version cannot complete.
-fn whole(prior: &Prior, inventory: &Inventory) -> Result<(), Refusal> {
-    let gpus = || prior.gpus.iter().filter_map(|uuid| inventory.gpu(uuid));
-    let split = gpus().find(|gpu| gpu.mig);
-    split.map_or(Ok(()), |gpu| Err(instance(prior.by, gpu.uuid.as_str())))
+/// Whoever gave a GPU that is in MIG mode gave instances of it, and those must be there with a compute instance.
+fn stands(prior: &mut Prior, inventory: &Inventory) -> Result<(), Refusal> {
+    let unknown = |device| Refusal::PriorUnknownDevice { by: prior.by.to_owned(), device };
+    let split = |uuid: &&GpuUuid| inventory.gpu(uuid).is_some_and(|gpu| gpu.mig);
+    if let Some(gpu) = prior.given.gpus.iter().find(split) {
+        return Err(unknown(format!("{gpu}, which is in MIG mode, without an instance of it,")));
+    }
+    for slot in &prior.given.slots {
+        let place = slot.place();
+        if prior.computes.iter().any(|(known, _)| *known == place) {
+            continue;
+        }
+        let gpu = inventory.gpu(&slot.gpu);
+        let mut found = gpu.into_iter().flat_map(|gpu| &gpu.instances);
+        let found = found.find(|one| (one.profile, one.start) == (slot.profile, slot.start));
+        let made = found.and_then(|one| Some(made(one, one.compute_instances.first()?)));
+        let made = made.ok_or_else(|| unknown(format!("{} of {}", slot.name, slot.gpu)))?;
+        prior.computes.push((place, made));
+    }
+    Ok(())
 }
 
-fn instance(by: &str, device: &str) -> Refusal {
-    Refusal::PriorNotInThisVersion {
-        by: by.to_owned(),
-        device: device.to_owned(),
-        what: "a MIG instance".to_owned(),
-        hint: "run it without this runtime class, or ask for a whole GPU".to_owned(),
+fn made(instance: &Instance, compute: &ComputeInstance) -> GivenInstance {
+    GivenInstance {
+        gpu_instance: instance.gpu_instance,
+        compute_instance: compute.id,
+        uuid: compute.uuid.clone(),
     }
+}
+
+/// What device nodes give: GPUs by their own, and of GPUs in MIG mode the instances for which both nodes are there that let a process use them.
+fn by_nodes(
+    node: &Node,
+    by: &'static str,
+    nodes: &[Device],
+    inventory: &Inventory,
+) -> Result<Prior, Fault> {
+    let mut prior = Prior { by, given: Devices::default(), computes: Vec::new(), edits: None };
+    let has = |minor| nodes.iter().any(|node| minor_of(node) == Some(minor));
+    let caps: Vec<u32> = nodes.iter().filter_map(capability_of).collect();
+    for gpu in inventory.gpus.iter().filter(|gpu| has(gpu.minor)) {
+        let before = prior.given.slots.len();
+        for instance in gpu.instances.iter().filter(|_| gpu.mig && !caps.is_empty()) {
+            let Some(slot) = gpu.slot(instance) else { continue };
+            for compute in &instance.compute_instances {
+                let (gpu, gpu_instance) = (gpu.minor, instance.gpu_instance);
+                let mig = MigDevice { gpu, gpu_instance, compute_instance: compute.id };
+                let minors = device::capability_minors(&node.host, mig)?;
+                if minors.iter().all(|minor| caps.contains(minor)) {
+                    prior.computes.push((slot.place(), made(instance, compute)));
+                    prior.given.slots.push(slot.clone());
+                }
+            }
+        }
+        if prior.given.slots.len() == before {
+            prior.given.gpus.push(gpu.uuid.clone());
+        }
+    }
+    prior.given.slots.dedup();
+    Ok(prior)
 }
 
 /// Whether anything that `ask` shows can lead to a grant, as far as that can be told without a look at the GPUs. Many images set
@@ -84,27 +135,18 @@ fn recorded(node: &Node, pod: &Pod) -> Result<Vec<String>, Denied> {
 }
 
 /// GPU nodes in the spec. A privileged container that asks for nothing has all of the host's, and is none of our business.
-fn injected(ask: &Ask, inventory: &Inventory) -> Result<Option<Prior>, Refusal> {
+fn injected(node: &Node, ask: &Ask, inventory: &Inventory) -> Result<Option<Prior>, Denied> {
     let nodes = &ask.evidence.nodes;
     if nodes.is_empty() || (ask.asker.privileged.is_some() && ask.evidence.cdi.is_empty()) {
         return Ok(None);
     }
-    let mut gpus = Vec::new();
-    for node in nodes {
-        let minor = minor_of(node);
-        let gpu = inventory.gpus.iter().find(|gpu| Some(gpu.minor) == minor);
-        match gpu {
-            Some(gpu) if !gpus.contains(&gpu.uuid) => gpus.push(gpu.uuid.clone()),
-            Some(_) => {}
-            None => {
-                return Err(Refusal::PriorUnknownDevice {
-                    by: "the container's device list".into(),
-                    device: node.path.clone(),
-                });
-            }
-        }
+    let is_known = |minor| inventory.gpus.iter().any(|gpu| gpu.minor == minor);
+    let is_unknown = |node: &&Device| minor_of(node).is_some_and(|minor| !is_known(minor));
+    if let Some(unknown) = nodes.iter().find(is_unknown) {
+        let (by, device) = ("the container's device list".into(), unknown.path.clone());
+        return Err(Refusal::PriorUnknownDevice { by, device }.into());
     }
-    Ok(Some(Prior { by: "injected", gpus, edits: None }))
+    Ok(Some(by_nodes(node, "injected", nodes, inventory)?))
 }
 
 /// CDI devices that nobody has resolved yet.
@@ -119,13 +161,8 @@ fn annotated(node: &Node, ask: &Ask, inventory: &Inventory) -> Result<Option<Pri
     let resolved = registry.resolve(names).map_err(|error| unresolved(error.to_string()))?;
     let edits = resolved.into_edits(&node.host.root).map_err(|e| unresolved(e.to_string()))?;
     let edits = without_hooks(edits, node, &shown)?;
-    let mut gpus = Vec::new();
-    for device in &edits.devices {
-        let minor = minor_of(device);
-        let gpu = inventory.gpus.iter().find(|gpu| Some(gpu.minor) == minor);
-        gpus.extend(gpu.map(|gpu| gpu.uuid.clone()).filter(|uuid| !gpus.contains(uuid)));
-    }
-    Ok(Some(Prior { by: "cdi annotation", gpus, edits: Some(edits) }))
+    let prior = by_nodes(node, "cdi annotation", &edits.devices, inventory)?;
+    Ok(Some(Prior { edits: Some(edits), ..prior }))
 }
 
 /// NVIDIA's hooks do what Berth does itself; others only with the operator's leave.
@@ -161,24 +198,15 @@ fn plugged(node: &Node, ask: &Ask, inventory: &Inventory) -> Result<Option<Prior
     };
     let unknown = || Refusal::PriorUnknownDevice { by: by.to_owned(), device: value.clone() };
     let resolved = named.resolve(&value, inventory);
-    if let (None, Some(mig)) = (&ask.asker.pod, named.mig().next()) {
-        return Err(instance(by, mig).into());
-    }
+    let prior = |given| Some(Prior { by, given, computes: Vec::new(), edits: None });
     let Some(pod) = &ask.asker.pod else {
-        let gpus = resolved.map_err(|_| unknown())?.gpus;
-        return Ok(Some(Prior { by, gpus, edits: None }));
+        return Ok(prior(resolved.map_err(|_| unknown())?));
     };
     let recorded = recorded(node, pod)?;
-    if let Some(mig) = named.mig().find(|mig| recorded.iter().any(|name| name == mig)) {
-        return Err(instance(by, mig).into());
-    }
-    let wanted = resolved.unwrap_or_default().gpus;
-    let recorded: Vec<GpuUuid> = recorded.iter().filter_map(|name| name.parse().ok()).collect();
-    let same = |a: &[GpuUuid], b: &[GpuUuid]| {
-        !a.is_empty() && a.iter().all(|one| b.contains(one)) && b.iter().all(|one| a.contains(one))
-    };
-    if same(&wanted, &recorded) {
-        return Ok(Some(Prior { by, gpus: wanted, edits: None }));
-    }
-    Ok(None)
+    // Resolved alike, so that a name of either kind means the same in both.
+    let value = recorded.join(",");
+    let theirs = Visible::of_mounts(recorded.iter().map(String::as_str)).resolve(&value, inventory);
+    let (ours, theirs) = (resolved.unwrap_or_default(), theirs.unwrap_or_default());
+    let is_same = ours == theirs && ours != Devices::default();
+    Ok(is_same.then(|| prior(ours)).flatten())
 }

@@ -3,12 +3,14 @@
 //! Decides by facts alone: processes, cgroups, locks that the kernel releases. Must not touch what Berth did not make.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use ledger::{Grant, Ledger, Locked, State};
 use plan::audit::Finding;
 
-use crate::claim::LOCK;
+use crate::claim::{LOCK, LOOK_AGAIN};
 use crate::crash::point;
+use crate::release::{marked, retire};
 use crate::{Fault, Node};
 
 /// What a reconciliation found and did.
@@ -45,7 +47,9 @@ impl Node {
             point("reconcile.locked");
             // Asked again under the lock: a grant may have come to life, or gone, since.
             report.released = self.bury(&ledger, &mut locked)?;
-            report.kept = locked.grants().to_vec();
+            drop(locked);
+            self.wait_for_works(&ledger)?;
+            report.kept = ledger.snapshot()?.grants;
         }
         if !dry_run {
             // Marks of admissions that died before they wrote anything.
@@ -57,22 +61,47 @@ impl Node {
         Ok(report)
     }
 
-    /// Gives back what the dead hold, under the caller's lock; what that was.
+    /// Waits, within limits, until children have given back what is being given back.
+    fn wait_for_works(&self, ledger: &Ledger) -> Result<(), Fault> {
+        let patience = Instant::now() + self.release_wait;
+        while Instant::now() < patience {
+            let grants = ledger.snapshot()?.grants;
+            let mut releasing = grants.iter().filter(|grant| grant.state == State::Releasing);
+            let mut is_worked_on = || -> Result<bool, Fault> {
+                releasing.try_fold(false, |any, grant| Ok(any || ledger.is_in_progress(&grant.id)?))
+            };
+            if !is_worked_on()? {
+                break;
+            }
+            std::thread::sleep(LOOK_AGAIN);
+        }
+        Ok(())
+    }
+
+    /// Gives back what the dead hold, under the caller's lock; what that was. What a child that has died was giving back is given to another one.
     pub(crate) fn bury(
         &self,
         ledger: &Ledger,
         locked: &mut Locked<'_>,
     ) -> Result<Vec<Arc<Grant>>, Fault> {
-        let (mut kept, mut dead) = (Vec::new(), Vec::new());
+        let mut dead = Vec::new();
         for grant in locked.grants() {
-            let side = if self.lives(ledger, grant)? { &mut kept } else { &mut dead };
-            side.push(Arc::clone(grant));
+            if !self.lives(ledger, grant)? {
+                dead.push(Arc::clone(grant));
+            }
         }
         if !dead.is_empty() {
-            locked.commit(kept)?;
+            let is_dead = |grant: &Grant| dead.iter().any(|dead| dead.id == grant.id);
+            let works = locked.change(|grants| retire(grants, is_dead))?;
             point("reconcile.committed");
+            let works = works.into_iter().map(|id| (None, id)).collect();
+            for (id, mark) in marked(ledger, works)? {
+                self.have_given_back(&id, mark);
+            }
             ledger.sweep()?;
         }
+        // What was being given back is so still, if it takes works.
+        dead.retain(|grant| grant.state != State::Releasing || !grant.has_works());
         Ok(dead)
     }
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger::{Grant, Member, State};
+use ledger::{Grant, InProgress, Ledger, Member, State};
 use plan::GrantId;
 
 use crate::crash::point;
@@ -25,20 +25,23 @@ impl Node {
         point("release.start");
         let leaves = |grant: &Grant| {
             grant.owner.namespace == owner.namespace
+                && grant.state != State::Releasing
                 && (grant.owner.sandbox == owner.container || grant.is_member(owner.container))
         };
-        self.rewrite(leaves, |grants| {
-            grants.retain_mut(|shared| {
-                if !leaves(shared) {
-                    return true;
-                }
+        self.rewrite(leaves, None, |grants| {
+            let mut over = Vec::new();
+            for shared in grants.iter_mut().filter(|grant| leaves(grant)) {
                 let grant = Arc::make_mut(shared);
                 grant.members.retain(|member| member.container != owner.container);
                 let is_owned = grant.owner.sandbox == owner.container;
                 // The sandbox of the last one may have gone before it.
                 let is_last = grant.members.is_empty() && grant.sandbox_init.is_some();
-                grant.members.iter().any(runs) || !(is_owned || is_last && !sandbox_runs(grant))
-            });
+                let is_used = grant.members.iter().any(runs);
+                if !is_used && (is_owned || is_last && !sandbox_runs(grant)) {
+                    over.push(grant.id.clone());
+                }
+            }
+            retire(grants, |grant| over.contains(&grant.id))
         })
     }
 
@@ -72,40 +75,97 @@ impl Node {
     }
 
     /// Takes an admission back: the membership, and the grant if nobody else uses it and it was made for this container or never for
-    /// any that came to be.
+    /// any that came to be. `progress` is the admission's mark of one that it made.
     pub(crate) fn take_back(
         &self,
         id: &GrantId,
         container: &str,
         fresh: bool,
+        progress: Option<InProgress>,
     ) -> Result<(), Fault> {
         self.rewrite(
             |grant| grant.id == *id,
+            progress,
             |grants| {
                 if let Some(grant) = grants.iter_mut().find(|grant| grant.id == *id) {
                     Arc::make_mut(grant).members.retain(|member| member.container != container);
                 }
                 let vain = |grant: &Grant| fresh || grant.state == State::Reserved;
-                grants.retain(|g| !(g.id == *id && g.members.is_empty() && vain(g)));
+                retire(grants, |g| g.id == *id && g.members.is_empty() && vain(g))
             },
         )
     }
 
-    /// Changes the grants where one of them is concerned.
+    /// Changes the grants where one of them is concerned, and has the works done that are left of those that `change` names.
     fn rewrite(
         &self,
         concerned: impl Fn(&Grant) -> bool,
-        change: impl FnOnce(&mut Vec<Arc<Grant>>),
+        mark: Option<InProgress>,
+        change: impl FnOnce(&mut Vec<Arc<Grant>>) -> Vec<GrantId>,
     ) -> Result<(), Fault> {
         let ledger = self.ledger()?;
         let mut locked = ledger.lock(LOCK)?;
         point("release.locked");
+        let mut works = Vec::new();
         if locked.grants().iter().any(|grant| concerned(grant)) {
-            locked.change(change)?;
+            works = locked.change(change)?;
         }
         point("release.committed");
+        let mut mark = mark;
+        let works = works.into_iter().map(|id| (mark.take(), id)).collect();
+        let marked = marked(&ledger, works)?;
+        drop(locked);
+        for (id, mark) in marked {
+            self.have_given_back(&id, mark);
+        }
         Ok(())
     }
+
+    /// Leaves the slow part of giving back to a child. Should none come to it, whoever looks for the dead starts another.
+    pub(crate) fn have_given_back(&self, id: &GrantId, mark: InProgress) {
+        let args = ["give-back", "--grant", id.as_str()];
+        let Some(held) = mark.hand_over() else { return };
+        if let Err(error) = self.tool.leave("give back MIG instances", &args, held) {
+            tracing::warn!(grant = id.as_str(), %error, "left for reconcile");
+        }
+    }
+}
+
+/// Strikes out the grants that are over. Those that have instances stay, as being released, until these are destroyed: their ids.
+pub(crate) fn retire(
+    grants: &mut Vec<Arc<Grant>>,
+    is_over: impl Fn(&Grant) -> bool,
+) -> Vec<GrantId> {
+    let mut works = Vec::new();
+    grants.retain_mut(|shared| {
+        if !is_over(shared) {
+            return true;
+        }
+        if shared.has_works() {
+            let grant = Arc::make_mut(shared);
+            grant.state = State::Releasing;
+            grant.members.clear();
+            works.push(grant.id.clone());
+        }
+        shared.has_works()
+    });
+    works
+}
+
+/// Marks the grants whose works are to be done, so that nobody else does them. One that another has marked is left to it, or to whoever comes after.
+pub(crate) fn marked(
+    ledger: &Ledger,
+    works: Vec<(Option<InProgress>, GrantId)>,
+) -> Result<Vec<(GrantId, InProgress)>, Fault> {
+    let mut marked = Vec::new();
+    for (mark, id) in works {
+        let mark = match mark {
+            Some(mark) => Some(mark),
+            None => ledger.try_begin(&id)?,
+        };
+        marked.extend(mark.map(|mark| (id, mark)));
+    }
+    Ok(marked)
 }
 
 /// Whether a container runs. One of which that cannot be told does: giving its GPU to another would be worse than keeping it.

@@ -9,6 +9,7 @@
 //! the change means.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -117,7 +118,20 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Busy`] after the deadline; when the lock file cannot be made or is another's.
     pub fn gpu_lock(&self, gpu: &GpuUuid, deadline: Duration) -> Result<GpuLock, LedgerError> {
-        GpuLock::wait(&self.folder.join(format!("{gpu}.gpu")), deadline)
+        GpuLock::wait(&self.gpu_lock_path(gpu), deadline)
+    }
+
+    /// The file of that lock, for a child that takes it.
+    pub fn gpu_lock_path(&self, gpu: &GpuUuid) -> PathBuf {
+        self.folder.join(format!("{gpu}.gpu"))
+    }
+
+    /// Whether somebody works on the GPU.
+    ///
+    /// # Errors
+    /// When the lock file cannot be opened or is another's.
+    pub fn is_worked_on(&self, gpu: &GpuUuid) -> Result<bool, LedgerError> {
+        lock::is_held(&self.gpu_lock_path(gpu))
     }
 
     /// Marks a grant whose container is being made. The mark goes when the returned value does, or this process.
@@ -126,6 +140,26 @@ impl Ledger {
     /// [`LedgerError::Busy`] when another process has it marked; when the file cannot be made.
     pub fn begin(&self, id: &GrantId) -> Result<InProgress, LedgerError> {
         InProgress::begin(&self.mark(id), MARK)
+    }
+
+    /// As [`Ledger::begin`], without waiting: `None` when another process has it marked.
+    ///
+    /// # Errors
+    /// When the file cannot be made.
+    pub fn try_begin(&self, id: &GrantId) -> Result<Option<InProgress>, LedgerError> {
+        InProgress::try_begin(&self.mark(id))
+    }
+
+    /// Takes over the mark of a grant that another process has handed over with [`InProgress::hand_over`]; `None` when it is none.
+    ///
+    /// # Errors
+    /// When what was given cannot be locked.
+    pub fn take_over(
+        &self,
+        id: &GrantId,
+        given: OwnedFd,
+    ) -> Result<Option<InProgress>, LedgerError> {
+        InProgress::take_over(given, &self.mark(id))
     }
 
     /// Whether a living process has the grant marked.

@@ -27,5 +27,8 @@ pub use book::{Known, Ledger, Locked};
 pub use error::{Damage, LedgerError};
 pub use file::{FORMAT, MOST_BYTES, MOST_GRANTS};
 pub use lock::{GpuLock, InProgress};
-pub use record::{GivenGpu, Grant, Member, Origin, Owner, ProcessId, Snapshot, State, occupancy};
+pub use record::{
+    GivenGpu, GivenInstance, GivenSlot, Grant, Member, Origin, Owner, ProcessId, Snapshot, Stage,
+    State, occupancy,
+};
 pub use verify::Finding;

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -35,7 +35,7 @@ pub struct GpuLock(Held);
 
 /// The mark of a grant whose container is being made. Dropped, the mark is taken away.
 #[derive(Debug)]
-pub struct InProgress(Held);
+pub struct InProgress(Option<Held>);
 
 impl Held {
     /// Waits for the lock until the deadline. There is no flock with one, and neither a signal nor a thread that waits in our place is
@@ -112,15 +112,36 @@ impl AsFd for GpuLock {
 
 impl InProgress {
     pub(crate) fn begin(path: &Path, deadline: Duration) -> Result<Self, LedgerError> {
-        Held::wait(path, deadline).map(Self)
+        Held::wait(path, deadline).map(|held| Self(Some(held)))
+    }
+
+    /// `None` when another has it marked.
+    pub(crate) fn try_begin(path: &Path) -> Result<Option<Self>, LedgerError> {
+        Ok(Held::attempt(path)?.map(|held| Self(Some(held))))
+    }
+
+    /// What to give a child, which then has the mark until it ends, or takes it over and drops it. `None` never.
+    pub fn hand_over(mut self) -> Option<OwnedFd> {
+        // Neither unlocked nor removed.
+        self.0.take().map(|held| held.file.into())
+    }
+
+    /// Takes over what another has handed over. Whoever is given something else has no mark.
+    pub(crate) fn take_over(given: OwnedFd, path: &Path) -> Result<Option<Self>, LedgerError> {
+        let held = Held { file: File::from(given), path: path.to_owned() };
+        let is_locked = flock(&held.file, FlockArg::LockExclusiveNonblock);
+        let is_locked = is_locked.map_err(|error| failed(path, error))?;
+        Ok((is_locked && held.has_its_name()?).then_some(Self(Some(held))))
     }
 }
 
 impl Drop for InProgress {
     fn drop(&mut self) {
-        // What cannot be removed is swept up later; unlocked, it means nothing.
-        let _ = self.0.remove();
-        self.0.release();
+        if let Some(held) = self.0.take() {
+            // What cannot be removed is swept up later; unlocked, it means nothing.
+            let _ = held.remove();
+            held.release();
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use plan::{Candidate, Capabilities, GpuUuid, GrantId, Verdict};
 use serde::de::Error;
 use serde::{Deserialize, Serialize};
 
-use crate::record::{GivenGpu, Grant, Member, Origin, Owner, ProcessId, State};
+use crate::record::{GivenGpu, GivenSlot, Grant, Member, Origin, Owner, ProcessId, State};
 
 /// The whole document.
 #[derive(Serialize, Deserialize)]
@@ -46,6 +46,8 @@ pub(crate) struct Record<'a> {
     state: State,
     requested: Cow<'a, BTreeMap<String, String>>,
     gpus: Vec<usize>,
+    #[serde(default, skip_serializing_if = "<[GivenSlot]>::is_empty")]
+    slots: Cow<'a, [GivenSlot]>,
     capabilities: Cow<'a, Capabilities>,
     unconfined: bool,
     candidates: Vec<usize>,
@@ -111,6 +113,7 @@ impl<'a> Packing<'a> {
             state: grant.state,
             requested: Cow::Borrowed(&grant.requested),
             gpus: self.gpus.of_all(&grant.gpus, |gpu| gpu),
+            slots: Cow::Borrowed(&grant.slots),
             capabilities: Cow::Borrowed(&grant.capabilities),
             unconfined: grant.unconfined,
             candidates: self.candidates.of_all(&grant.candidates, key),
@@ -158,6 +161,7 @@ impl<'a> Unpacking<'a> {
             origin: record.origin.into_owned(),
             state: record.state,
             requested: record.requested.into_owned(),
+            slots: record.slots.into_owned(),
             capabilities: record.capabilities.into_owned(),
             unconfined: record.unconfined,
             closeness: record.closeness.into_owned(),

@@ -7,7 +7,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use plan::{Candidate, Capabilities, GpuUuid, GrantId, Holder, Mib, Occupancy, PciAddress};
+use plan::mig::{Devices, Place, ProfileName, Slot};
+use plan::occupancy::Slice;
+use plan::{
+    Candidate, Capabilities, GpuUuid, GrantId, Holder, Mib, MigUuid, Occupancy, PciAddress,
+};
 use serde::{Deserialize, Serialize, Serializer};
 
 /// Whose a claim is.
@@ -91,6 +95,75 @@ pub struct GivenGpu {
     pub numa_node: Option<u32>,
 }
 
+/// How far a MIG instance has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// Its place is decided. Whatever is found there is another's.
+    Decided,
+    /// Nothing was in its place, and it is being made: what is found there is ours.
+    Begun,
+    /// It stands.
+    Made,
+    /// It is being destroyed.
+    Ending,
+}
+
+/// A MIG instance as it was given: its place, and what stands there once it is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GivenSlot {
+    /// The GPU, in MIG mode.
+    pub gpu: GpuUuid,
+    /// The driver's id of the profile.
+    pub profile: u32,
+    /// Its name.
+    pub name: ProfileName,
+    /// The first memory slice.
+    pub start: u32,
+    /// How many memory slices.
+    pub size: u32,
+    /// The instance's memory.
+    pub memory: Mib,
+    /// Its streaming multiprocessors.
+    pub sms: u32,
+    /// How far the instance has come.
+    pub stage: Stage,
+    /// The instance, from when it is made.
+    pub instance: Option<GivenInstance>,
+}
+
+impl GivenSlot {
+    /// What the instance is known by, whatever its ids are.
+    pub fn place(&self) -> Place {
+        Place { gpu: self.gpu.clone(), profile: self.profile, start: self.start }
+    }
+
+    /// The place as placement has it.
+    pub fn slot(&self) -> Slot {
+        Slot {
+            gpu: self.gpu.clone(),
+            profile: self.profile,
+            name: self.name.clone(),
+            start: self.start,
+            size: self.size,
+            adopted: false,
+        }
+    }
+}
+
+/// An instance as the driver numbers it, for as long as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GivenInstance {
+    /// Id of the GPU instance on its GPU.
+    pub gpu_instance: u32,
+    /// Id of the compute instance in it.
+    pub compute_instance: u32,
+    /// The MIG device's UUID, where the driver tells it.
+    pub uuid: Option<MigUuid>,
+}
+
 /// The answer to a claim. What many grants have in common is shared by them: whoever has the node's lock copies and drops hundreds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Grant {
@@ -108,9 +181,11 @@ pub struct Grant {
     pub state: State,
     /// The fields that asked for it, as they were written.
     pub requested: BTreeMap<String, String>,
-    /// What was given, in the driver's order.
+    /// The GPUs that were given, in the driver's order: as a whole, or those on which `slots` are.
     #[serde(serialize_with = "as_slice")]
     pub gpus: Arc<[GivenGpu]>,
+    /// The MIG instances that were given; empty where GPUs were given as a whole.
+    pub slots: Vec<GivenSlot>,
     /// Parts of the driver that were brought.
     pub capabilities: Capabilities,
     /// Whether its container can reach past it (it is privileged).
@@ -135,9 +210,31 @@ fn as_slice<T: Serialize, S: Serializer>(list: &Arc<[T]>, to: S) -> Result<S::Ok
 }
 
 impl Grant {
-    /// Whether the GPU is among those given.
+    /// Whether the GPU, or an instance on it, is among those given.
     pub fn holds(&self, gpu: &GpuUuid) -> bool {
         self.gpus.iter().any(|given| given.uuid == *gpu)
+    }
+
+    /// What was given: GPUs as a whole, or instances.
+    pub fn devices(&self) -> Devices {
+        let whole = self.gpus.iter().filter(|_| self.slots.is_empty());
+        Devices {
+            gpus: whole.map(|gpu| gpu.uuid.clone()).collect(),
+            slots: self.slots.iter().map(GivenSlot::slot).collect(),
+        }
+    }
+
+    /// Device memory that was given.
+    pub fn memory(&self) -> Mib {
+        match self.slots.is_empty() {
+            true => Mib(self.gpus.iter().map(|gpu| gpu.memory.0).sum()),
+            false => Mib(self.slots.iter().map(|slot| slot.memory.0).sum()),
+        }
+    }
+
+    /// Whether giving it back takes more than striking it out: instances that Berth made are to be destroyed.
+    pub fn has_works(&self) -> bool {
+        self.origin == Origin::Berth && !self.slots.is_empty()
     }
 
     /// Whether the container with this containerd id uses it. Ids are unique in one containerd namespace only.
@@ -146,17 +243,25 @@ impl Grant {
     }
 }
 
-/// Who holds which GPU, whatever the state.
+/// Who holds which GPU and which slices, whatever the state. An instance that stands unused until it is destroyed is idle.
 pub fn occupancy(grants: &[Arc<Grant>]) -> Occupancy<'_> {
     let mut occupancy = Occupancy::default();
     for grant in grants {
-        for gpu in grant.gpus.iter() {
-            let holder = Holder {
-                label: Cow::Borrowed(&grant.label),
-                external: matches!(grant.origin, Origin::External { .. }),
-                releasing: grant.state == State::Releasing,
-            };
-            occupancy.add(&gpu.uuid, holder);
+        let holder = || Holder {
+            label: Cow::Borrowed(&grant.label),
+            external: matches!(grant.origin, Origin::External { .. }),
+            releasing: grant.state == State::Releasing,
+        };
+        for slot in &grant.slots {
+            if grant.state == State::Releasing && slot.stage == Stage::Made {
+                occupancy.idle.push(slot.place());
+                continue;
+            }
+            let (profile, start, size) = (slot.profile, slot.start, slot.size);
+            occupancy.add_slice(&slot.gpu, Slice { profile, start, size, holder: holder() });
+        }
+        if grant.slots.is_empty() {
+            grant.gpus.iter().for_each(|gpu| occupancy.add(&gpu.uuid, holder()));
         }
     }
     occupancy

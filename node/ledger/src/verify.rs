@@ -69,7 +69,8 @@ pub(crate) fn findings(grants: &[Arc<Grant>], unmarked: &[GrantId]) -> Vec<Findi
 fn twice_held(grants: &[Arc<Grant>]) -> Vec<audit::Finding> {
     let mut found = Vec::new();
     let mut holders = BTreeMap::new();
-    for grant in grants.iter().filter(|grant| grant.origin == Origin::Berth) {
+    let whole = |grant: &&Arc<Grant>| grant.origin == Origin::Berth && grant.slots.is_empty();
+    for grant in grants.iter().filter(whole) {
         let mut own = BTreeSet::new();
         for given in grant.gpus.iter() {
             let gpu = given.uuid.clone();

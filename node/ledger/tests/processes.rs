@@ -33,6 +33,7 @@ fn grant(number: u64) -> Grant {
         state: State::Reserved,
         requested: BTreeMap::new(),
         gpus: [].into(),
+        slots: Vec::new(),
         capabilities: Capabilities::default(),
         unconfined: false,
         candidates: [].into(),

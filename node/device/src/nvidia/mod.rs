@@ -4,6 +4,7 @@
 
 pub(crate) mod driver;
 pub(crate) mod inventory;
+pub(crate) mod mig;
 pub(crate) mod nodes;
 #[cfg(feature = "nvml")]
 pub(crate) mod observe;

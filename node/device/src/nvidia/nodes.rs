@@ -46,34 +46,116 @@ pub struct LinkProblem {
 /// `nvidiactl` among the driver's minors.
 const CONTROL: u32 = 255;
 
-/// Nodes of these GPUs and those that every CUDA program opens, in a fixed order. The `nvidia-uvm` ones come where its module is loaded.
+/// A MIG device: a compute instance in a GPU instance, as the driver numbers them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MigDevice {
+    /// Minor of its GPU.
+    pub gpu: u32,
+    /// Id of the GPU instance.
+    pub gpu_instance: u32,
+    /// Id of the compute instance in it.
+    pub compute_instance: u32,
+}
+
+impl MigDevice {
+    /// Where the driver says what lets a process use it, below `/proc/driver/nvidia/capabilities`: a file for each of the two instances.
+    pub(crate) fn access(&self) -> [String; 2] {
+        let gpu_instance = format!("gpu{}/mig/gi{}", self.gpu, self.gpu_instance);
+        let compute_instance = format!("{gpu_instance}/ci{}/access", self.compute_instance);
+        [format!("{gpu_instance}/access"), compute_instance]
+    }
+}
+
+/// Nodes of these GPUs, of these MIG devices on them, and those that every CUDA program opens, in a fixed order. The `nvidia-uvm` ones come where its module
+/// is loaded.
 ///
 /// # Errors
-/// When the driver has no major, or a node on the host is not the device that its name says.
-pub fn device_nodes(host: &Host, gpus: &[&Gpu]) -> Result<Vec<DeviceNode>, DeviceError> {
+/// When the driver has no major, a MIG device is not there, or a node on the host is not the device that its name says.
+pub fn device_nodes(
+    host: &Host,
+    gpus: &[&Gpu],
+    migs: &[MigDevice],
+) -> Result<Vec<DeviceNode>, DeviceError> {
     let path = host.path("/proc/devices");
     let majors = Majors::parse(&keep::read_text(&path)?);
     // `nvidia-frontend` until R550.
     let driver = majors.of("nvidia").or_else(|| majors.of("nvidia-frontend"));
-    let driver = driver.ok_or(DeviceError::NoMajor { path, name: "nvidia" })?;
-    let mut wanted = vec![("nvidiactl".to_owned(), driver, CONTROL)];
+    let missing = |name| DeviceError::NoMajor { path: path.clone(), name };
+    let driver = driver.ok_or_else(|| missing("nvidia"))?;
+    let all = |name: String, major, minor| Wanted { name, major, minor, mode: 0o666 };
+    let mut wanted = vec![all("nvidiactl".to_owned(), driver, CONTROL)];
     if let Some(uvm) = majors.of("nvidia-uvm") {
-        wanted.push(("nvidia-uvm".into(), uvm, 0));
-        wanted.push(("nvidia-uvm-tools".into(), uvm, 1));
+        wanted.push(all("nvidia-uvm".into(), uvm, 0));
+        wanted.push(all("nvidia-uvm-tools".into(), uvm, 1));
     }
     let mut minors: Vec<u32> = gpus.iter().map(|gpu| gpu.minor).collect();
     minors.sort_unstable();
-    wanted.extend(minors.into_iter().map(|minor| (format!("nvidia{minor}"), driver, minor)));
-    wanted.into_iter().map(|(name, major, minor)| node(host, &name, major, minor)).collect()
+    wanted.extend(minors.into_iter().map(|minor| all(format!("nvidia{minor}"), driver, minor)));
+    if !migs.is_empty() {
+        let major = majors.of("nvidia-caps").ok_or_else(|| missing("nvidia-caps"))?;
+        wanted.extend(capabilities(host, major, migs)?);
+    }
+    wanted.into_iter().map(|wanted| node(host, wanted)).collect()
 }
 
-fn node(host: &Host, name: &str, major_: u32, minor_: u32) -> Result<DeviceNode, DeviceError> {
+/// A node that is wanted, and the mode that it has where the host has none.
+struct Wanted {
+    name: String,
+    major: u32,
+    minor: u32,
+    mode: u32,
+}
+
+/// The nodes that let a process use these MIG devices. An open of one is all that the driver looks at.
+fn capabilities(host: &Host, major: u32, migs: &[MigDevice]) -> Result<Vec<Wanted>, DeviceError> {
+    let mut wanted = Vec::new();
+    for access in migs.iter().flat_map(MigDevice::access) {
+        let Capability { minor, mode } = capability(host, &access)?;
+        let name = format!("nvidia-caps/nvidia-cap{minor}");
+        wanted.push(Wanted { name, major, minor, mode });
+    }
+    wanted.sort_by_key(|wanted| wanted.minor);
+    wanted.dedup_by_key(|wanted| wanted.minor);
+    Ok(wanted)
+}
+
+/// Minors of the two nodes that let a process use a MIG device: its GPU instance's, its compute instance's.
+///
+/// # Errors
+/// When the driver does not list it.
+pub fn capability_minors(host: &Host, mig: MigDevice) -> Result<[u32; 2], DeviceError> {
+    let [gpu_instance, compute_instance] = mig.access();
+    Ok([capability(host, &gpu_instance)?.minor, capability(host, &compute_instance)?.minor])
+}
+
+/// What the driver says of the node of one instance.
+struct Capability {
+    minor: u32,
+    mode: u32,
+}
+
+fn capability(host: &Host, access: &str) -> Result<Capability, DeviceError> {
+    let path = host.path(&format!("/proc/driver/nvidia/capabilities/{access}"));
+    let text = keep::read_text(&path)?;
+    let field = |name: &str| {
+        let mut fields = text.lines().filter_map(|line| line.split_once(':'));
+        fields.find(|(field, _)| *field == name)?.1.trim().parse::<u32>().ok()
+    };
+    let minor = field("DeviceFileMinor").ok_or_else(|| DeviceError::Malformed {
+        path: path.clone(),
+        how: "names no DeviceFileMinor".to_owned(),
+    })?;
+    Ok(Capability { minor, mode: field("DeviceFileMode").unwrap_or(0o444) & 0o777 })
+}
+
+fn node(host: &Host, wanted: Wanted) -> Result<DeviceNode, DeviceError> {
+    let Wanted { name, major: major_, minor: minor_, mode: usual } = wanted;
     let path = format!("/dev/{name}");
     let on_host = host.path(&path);
     let node = |mode, uid, gid| DeviceNode { path, major: major_, minor: minor_, mode, uid, gid };
     let meta = match fs::symlink_metadata(&on_host) {
         // The driver makes its nodes when it is first used; it needs none of them in place.
-        Err(error) if keep::is_absent(&error) => return Ok(node(0o666, 0, 0)),
+        Err(error) if keep::is_absent(&error) => return Ok(node(usual, 0, 0)),
         meta => meta.map_err(file("look at", &on_host))?,
     };
     let (device, kind) = (meta.rdev(), meta.file_type());
@@ -104,6 +186,10 @@ fn stand(host: &Host, node: &DeviceNode) -> Result<(), String> {
         // What it is, `node` has seen to.
         Ok(_) => Ok(()),
         Err(error) if keep::is_absent(&error) && host.root == Path::new("/") => {
+            if let Some(folder) = Path::new(&node.path).parent() {
+                // Should it fail, so does what follows.
+                let _ = fs::create_dir_all(folder);
+            }
             let device = makedev(node.major.into(), node.minor.into());
             let mode = Mode::from_bits_truncate(node.mode);
             let made = mknod(node.path.as_str(), SFlag::S_IFCHR, mode, device);

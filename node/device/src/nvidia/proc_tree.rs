@@ -9,6 +9,7 @@
 //!
 //! Reading a GPU's files asks the driver, which may be hung: whoever looks at the node does that, under a deadline, and launches copy.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 use plan::{Gpu, PciAddress};
 use sha2::{Digest, Sha256};
 
+use super::nodes::MigDevice;
 use crate::error::{DeviceError, file};
 use crate::{Host, cache, keep};
 
@@ -24,19 +26,19 @@ const REAL: &str = "/proc/driver/nvidia";
 /// Tells nvidia-modprobe in the container to leave device nodes alone.
 const MODIFY: &str = "ModifyDeviceFiles";
 
-/// The tree for these GPUs: a folder that can go onto `/proc/driver`, and whose `nvidia` can go onto `/proc/driver/nvidia`.
+/// The tree for these GPUs and the MIG devices on them: a folder that can go onto `/proc/driver`, and whose `nvidia` can go onto `/proc/driver/nvidia`.
 ///
 /// # Errors
 /// When the driver's facts cannot be read or the tree cannot be written.
-pub fn proc_tree(host: &Host, gpus: &[&Gpu]) -> Result<PathBuf, DeviceError> {
+pub fn proc_tree(host: &Host, gpus: &[&Gpu], migs: &[MigDevice]) -> Result<PathBuf, DeviceError> {
     let trees = keep::boot_dir(host)?.join("proc");
-    let tree = trees.join(key(host, gpus));
+    let tree = trees.join(key(host, gpus, migs));
     if tree.is_dir() {
         return Ok(tree);
     }
     keep::make_dir(&trees)?;
     let unfinished = keep::beside(&tree);
-    let made = build(host, gpus, &unfinished).and_then(|()| {
+    let made = build(host, gpus, migs, &unfinished).and_then(|()| {
         match fs::rename(&unfinished, &tree) {
             // Another made the same one meanwhile.
             Err(_) if tree.is_dir() => Ok(()),
@@ -50,10 +52,15 @@ pub fn proc_tree(host: &Host, gpus: &[&Gpu]) -> Result<PathBuf, DeviceError> {
     made.map(|()| tree)
 }
 
-/// The driver as it is loaded, and the GPUs in whatever order.
-fn key(host: &Host, gpus: &[&Gpu]) -> String {
-    let mut parts: Vec<String> =
-        gpus.iter().map(|gpu| format!("{} {}\n", gpu.pci, gpu.uuid)).collect();
+/// The driver as it is loaded, and the GPUs and MIG devices in whatever order, with what lets a process use these: its numbers change with the mode.
+fn key(host: &Host, gpus: &[&Gpu], migs: &[MigDevice]) -> String {
+    let gpus = gpus.iter().map(|gpu| format!("{} {}\n", gpu.pci, gpu.uuid));
+    let access = |access: String| {
+        let text = keep::read_text(&host.path(REAL).join("capabilities").join(&access));
+        format!("{access} {}", text.unwrap_or_default())
+    };
+    let migs = migs.iter().flat_map(MigDevice::access).map(access);
+    let mut parts: Vec<String> = gpus.chain(migs).collect();
     parts.sort();
     let mut hash = Sha256::new();
     hash.update(format!("{} {:?}\n", host.root.display(), cache::module(host)));
@@ -99,7 +106,7 @@ fn source(host: &Host) -> Result<PathBuf, DeviceError> {
     Ok(if kept.is_some() { facts } else { real })
 }
 
-fn build(host: &Host, gpus: &[&Gpu], tree: &Path) -> Result<(), DeviceError> {
+fn build(host: &Host, gpus: &[&Gpu], migs: &[MigDevice], tree: &Path) -> Result<(), DeviceError> {
     let real = source(host)?;
     let shown = tree.join("nvidia");
     fs::create_dir_all(shown.join("gpus")).map_err(file("create the folder", &shown))?;
@@ -116,10 +123,29 @@ fn build(host: &Host, gpus: &[&Gpu], tree: &Path) -> Result<(), DeviceError> {
             copy_folder(&real.join("gpus").join(name), &shown.join("gpus").join(name))?;
         }
     }
+    capabilities(host, migs, &shown)?;
     for folder in [tree.to_owned(), shown.clone(), shown.join("gpus")] {
         read_only(&folder)?;
     }
     Ok(())
+}
+
+/// What lets a process use these MIG devices. These files the driver keeps in the kernel: reading them asks no GPU.
+fn capabilities(host: &Host, migs: &[MigDevice], shown: &Path) -> Result<(), DeviceError> {
+    let real = host.path(REAL).join("capabilities");
+    let mut folders = BTreeSet::new();
+    for access in migs.iter().flat_map(MigDevice::access) {
+        let to = shown.join("capabilities").join(&access);
+        let above = to.ancestors().skip(1).take_while(|folder| *folder != shown);
+        folders.extend(above.map(Path::to_owned));
+        let parent = to.parent().unwrap_or(shown);
+        fs::create_dir_all(parent).map_err(file("create the folder", parent))?;
+        if !to.exists() {
+            let from = real.join(&access);
+            write(&to, keep::read_text(&from)?.as_bytes())?;
+        }
+    }
+    folders.iter().rev().try_for_each(|folder| read_only(folder))
 }
 
 fn copy_folder(from: &Path, to: &Path) -> Result<(), DeviceError> {

@@ -40,6 +40,7 @@ pub(crate) fn grant(number: u64, gpus: &[u64]) -> Grant {
         state: State::Applied,
         requested: BTreeMap::from([("berth.dev/gpus".to_owned(), gpus.len().to_string())]),
         gpus: gpus.iter().map(|number| given(*number)).collect(),
+        slots: Vec::new(),
         capabilities: Capabilities::default(),
         unconfined: false,
         candidates: vec![
@@ -95,6 +96,29 @@ fn any_member() -> impl Strategy<Value = Member> {
         .prop_map(|(container, name, init, cgroup)| Member { container, name, init, cgroup })
 }
 
+/// A MIG instance at `start` of a GPU, as far as it has come.
+pub(crate) fn slot(gpu: u64, start: u32, stage: Stage) -> GivenSlot {
+    let made = GivenInstance { gpu_instance: 7 + start, compute_instance: 0, uuid: None };
+    GivenSlot {
+        gpu: uuid(gpu),
+        profile: 19,
+        name: "1g.10gb".parse().expect("a name"),
+        start,
+        size: 1,
+        memory: Mib(9_984),
+        sms: 16,
+        stage,
+        instance: (stage != Stage::Decided && stage != Stage::Begun).then_some(made),
+    }
+}
+
+fn any_slot() -> impl Strategy<Value = GivenSlot> {
+    let stage =
+        proptest::sample::select(vec![Stage::Decided, Stage::Begun, Stage::Made, Stage::Ending]);
+    (0..4_u64, any::<u32>(), stage)
+        .prop_map(|(gpu, start, stage)| GivenSlot { start, ..slot(gpu, 0, stage) })
+}
+
 /// Grants as foreign as their types allow; few GPUs and words, so that they share them.
 pub(crate) fn any_grant() -> impl Strategy<Value = Grant> {
     let owner = (".*", ".*", option::of(".*")).prop_map(|(namespace, sandbox, container)| Owner {
@@ -110,6 +134,7 @@ pub(crate) fn any_grant() -> impl Strategy<Value = Grant> {
     let what = (
         btree_map(".*", ".*", 0..3),
         vec(any_given(), 0..4),
+        vec(any_slot(), 0..3),
         capabilities,
         any::<bool>(),
         vec(any_candidate(), 0..6),
@@ -118,7 +143,7 @@ pub(crate) fn any_grant() -> impl Strategy<Value = Grant> {
     let since = (option::of(any_process()), vec(any_member(), 0..3), vec(".*", 0..2), any::<u64>());
     (who, what, since).prop_map(|(who, what, since)| {
         let (id, owner, label, kubernetes_namespace, origin, state) = who;
-        let (requested, gpus, capabilities, unconfined, candidates, closeness) = what;
+        let (requested, gpus, slots, capabilities, unconfined, candidates, closeness) = what;
         let (sandbox_init, members, notes, created) = since;
         let id = GrantId::from_bits(id);
         Grant {
@@ -130,6 +155,7 @@ pub(crate) fn any_grant() -> impl Strategy<Value = Grant> {
             state,
             requested,
             gpus: gpus.into(),
+            slots,
             capabilities,
             unconfined,
             candidates: candidates.into(),
@@ -163,4 +189,38 @@ fn what_is_held_in_any_state_is_taken_and_says_by_whom() {
     let seen: Vec<_> =
         holders.iter().map(|h| (h.label.as_ref(), h.releasing, h.external)).collect();
     assert_eq!(seen, [("ns/pod-2", true, false), ("ns/pod-3", false, true)]);
+}
+
+#[test]
+fn an_instance_takes_its_slices_and_leaves_the_rest_of_its_gpu() {
+    let mut one = grant(1, &[0]);
+    one.slots = vec![slot(0, 0, Stage::Made), slot(0, 4, Stage::Decided)];
+    let grants = [Arc::new(one)];
+    let occupancy = occupancy(&grants);
+    assert!(occupancy.of_whole(&uuid(0)).is_empty() && occupancy.idle.is_empty());
+    let starts: Vec<u32> = occupancy.of_slices(&uuid(0)).iter().map(|slice| slice.start).collect();
+    assert_eq!(starts, [0, 4]);
+}
+
+#[test]
+fn what_stands_unused_until_it_is_destroyed_is_idle() {
+    let mut one = grant(1, &[0]);
+    one.state = State::Releasing;
+    one.slots = vec![slot(0, 0, Stage::Made), slot(0, 4, Stage::Ending)];
+    let grants = [Arc::new(one)];
+    let occupancy = occupancy(&grants);
+    assert_eq!(occupancy.idle, [slot(0, 0, Stage::Made).place()]);
+    let held = occupancy.of_slices(&uuid(0));
+    assert!(held.len() == 1 && held[0].start == 4 && held[0].holder.releasing);
+}
+
+#[test]
+fn memory_is_that_of_the_instances_where_there_are_any() {
+    let mut one = grant(1, &[0]);
+    assert_eq!(one.memory(), Mib(81_559));
+    one.slots = vec![slot(0, 0, Stage::Made), slot(0, 4, Stage::Made)];
+    assert_eq!(one.memory(), Mib(2 * 9_984));
+    assert!(one.has_works());
+    one.origin = Origin::External { by: "injected".to_owned() };
+    assert!(!one.has_works(), "what others made is theirs to destroy");
 }

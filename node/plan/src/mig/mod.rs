@@ -134,6 +134,17 @@ pub struct Devices {
     pub slots: Vec<Slot>,
 }
 
+impl Devices {
+    /// Whether the same is in both, in whatever order.
+    pub fn is_same(&self, other: &Self) -> bool {
+        fn all<T: PartialEq>(one: &[T], other: &[T]) -> bool {
+            one.len() == other.len() && one.iter().all(|it| other.contains(it))
+        }
+        let places = |devices: &Self| devices.slots.iter().map(Slot::place).collect::<Vec<_>>();
+        all(&self.gpus, &other.gpus) && all(&places(self), &places(other))
+    }
+}
+
 impl From<Vec<GpuUuid>> for Devices {
     fn from(gpus: Vec<GpuUuid>) -> Self {
         Self { gpus, slots: Vec::new() }

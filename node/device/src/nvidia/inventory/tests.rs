@@ -48,7 +48,7 @@ fn runs(path: &PathBuf) -> String {
 fn a_node_without_the_driver_has_nothing_and_starts_no_child() {
     let fake = Fake::bare();
     let nowhere = Tool { program: "/nowhere/berth".into(), ..fake.tool("") };
-    assert_eq!(inventory(&fake.host, &nowhere).expect("nothing"), Inventory::default());
+    assert_eq!(inventory(&fake.host, &nowhere, |_| false).expect("nothing"), Inventory::default());
     assert!(!fake.host.run.exists(), "and leaves nothing behind");
 }
 
@@ -56,7 +56,7 @@ fn a_node_without_the_driver_has_nothing_and_starts_no_child() {
 fn the_node_is_looked_at_once() {
     let (fake, tool, count) = node();
     for _ in 0..3 {
-        assert_eq!(inventory(&fake.host, &tool).expect("seen"), seen());
+        assert_eq!(inventory(&fake.host, &tool, |_| false).expect("seen"), seen());
     }
     assert_eq!(runs(&count), "observe\n");
     assert_eq!(cache::problems(&fake.host), ["GPU 2 is lost"]);
@@ -67,7 +67,9 @@ fn many_at_once_wait_for_one_look() {
     let (fake, tool, count) = node();
     std::thread::scope(|scope| {
         for _ in 0..8 {
-            scope.spawn(|| assert_eq!(inventory(&fake.host, &tool).expect("seen"), seen()));
+            scope.spawn(|| {
+                assert_eq!(inventory(&fake.host, &tool, |_| false).expect("seen"), seen())
+            });
         }
     });
     assert_eq!(runs(&count), "observe\n");
@@ -76,13 +78,13 @@ fn many_at_once_wait_for_one_look() {
 #[test]
 fn whatever_is_wrong_with_the_cache_the_node_is_looked_at_anew() {
     let (fake, tool, count) = node();
-    inventory(&fake.host, &tool).expect("seen");
+    inventory(&fake.host, &tool, |_| false).expect("seen");
     let good = fs::read_to_string(cached(&fake)).expect("there");
     let newer = good.replace("\"format\":1", "\"format\":2");
     for bad in ["", "{", "null", &good[..good.len() / 2], &newer] {
         fs::write(cached(&fake), bad).expect("written");
         fs::write(&count, "").expect("written");
-        assert_eq!(inventory(&fake.host, &tool).expect("seen"), seen(), "{bad}");
+        assert_eq!(inventory(&fake.host, &tool, |_| false).expect("seen"), seen(), "{bad}");
         assert_eq!(runs(&count), "observe\n", "{bad}");
     }
 }
@@ -108,10 +110,10 @@ fn any_change_of_the_driver_or_its_gpus_voids_the_cache() {
     ];
     for (what, change) in changes {
         let (mut fake, tool, _) = node();
-        inventory(&fake.host, &tool).expect("seen");
+        inventory(&fake.host, &tool, |_| false).expect("seen");
         change(&mut fake);
         // The stand-in brings what was before, which must not be believed any more.
-        let error = inventory(&fake.host, &tool).expect_err(what).to_string();
+        let error = inventory(&fake.host, &tool, |_| false).expect_err(what).to_string();
         assert!(error.contains("left no answer"), "{what}: {error}");
         assert!(cache::problems(&fake.host).is_empty(), "{what}");
     }
@@ -121,12 +123,12 @@ fn any_change_of_the_driver_or_its_gpus_voids_the_cache() {
 fn an_inventory_without_one_of_the_gpus_is_believed_for_a_while_only() {
     for (incomplete, looks) in [(false, "observe\n"), (true, "observe\nobserve\n")] {
         let (fake, tool, count) = node_that_is(incomplete);
-        inventory(&fake.host, &tool).expect("seen");
-        inventory(&fake.host, &tool).expect("seen");
+        inventory(&fake.host, &tool, |_| false).expect("seen");
+        inventory(&fake.host, &tool, |_| false).expect("seen");
         assert_eq!(runs(&count), "observe\n", "fresh");
         let file = fs::File::options().write(true).open(cached(&fake)).expect("there");
         file.set_modified(SystemTime::now() - Duration::from_secs(301)).expect("ours");
-        inventory(&fake.host, &tool).expect("seen");
+        inventory(&fake.host, &tool, |_| false).expect("seen");
         assert_eq!(runs(&count), looks, "incomplete: {incomplete}");
     }
 }
@@ -135,7 +137,7 @@ fn an_inventory_without_one_of_the_gpus_is_believed_for_a_while_only() {
 fn a_look_that_fails_says_why_and_is_not_remembered() {
     let (fake, tool, _) = node();
     let failing = fake.tool("echo 'berth: libnvidia-ml.so.1: cannot start NVML' >&2; exit 1");
-    let error = inventory(&fake.host, &failing).expect_err("it failed").to_string();
+    let error = inventory(&fake.host, &failing, |_| false).expect_err("it failed").to_string();
     assert!(error.contains("look at the node's GPUs: libnvidia-ml.so.1: cannot start"), "{error}");
     drop(tool);
     assert!(!cached(&fake).exists());

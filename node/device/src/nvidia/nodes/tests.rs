@@ -26,7 +26,7 @@ fn make(fake: &Fake, path: &str, major: u64, minor: u64) -> Option<()> {
 fn a_container_gets_its_gpus_by_minor_and_what_every_cuda_program_opens() {
     let fake = Fake::new();
     let odd = Gpu { minor: 7, ..gpu(1) };
-    let nodes = device_nodes(&fake.host, &[&odd, &gpu(0)]).expect("known");
+    let nodes = device_nodes(&fake.host, &[&odd, &gpu(0)], &[]).expect("known");
     assert_eq!(
         names(&nodes),
         [
@@ -44,12 +44,15 @@ fn a_container_gets_its_gpus_by_minor_and_what_every_cuda_program_opens() {
 fn majors_come_from_the_kernels_list_of_character_devices() {
     let fake = Fake::new();
     fake.write("/proc/devices", DEVICES.replace("195 nvidia\n", "194 nvidia-frontend\n"));
-    assert_eq!(names(&device_nodes(&fake.host, &[]).expect("known"))[0], "/dev/nvidiactl 194:255");
+    assert_eq!(
+        names(&device_nodes(&fake.host, &[], &[]).expect("known"))[0],
+        "/dev/nvidiactl 194:255"
+    );
     fake.write("/proc/devices", DEVICES.replace("509 nvidia-uvm", ""));
     // 510 is a block device's.
-    assert_eq!(device_nodes(&fake.host, &[]).expect("known").len(), 1);
+    assert_eq!(device_nodes(&fake.host, &[], &[]).expect("known").len(), 1);
     fake.write("/proc/devices", "Character devices:\n  1 mem\n\nBlock devices:\n195 nvidia\n");
-    let error = device_nodes(&fake.host, &[]).expect_err("no driver").to_string();
+    let error = device_nodes(&fake.host, &[], &[]).expect_err("no driver").to_string();
     assert!(error.contains("/proc/devices lists no device \"nvidia\""), "{error}");
 }
 
@@ -57,7 +60,7 @@ fn majors_come_from_the_kernels_list_of_character_devices() {
 fn a_node_on_the_host_gives_its_mode() {
     let fake = Fake::new();
     let Some(()) = make(&fake, "/dev/nvidia0", 195, 0) else { return };
-    let nodes = device_nodes(&fake.host, &[&gpu(0)]).expect("known");
+    let nodes = device_nodes(&fake.host, &[&gpu(0)], &[]).expect("known");
     let node = nodes.last().expect("the GPU's");
     assert_eq!((node.mode, node.minor), (0o660, 0));
 }
@@ -66,7 +69,7 @@ fn a_node_on_the_host_gives_its_mode() {
 fn a_node_that_is_another_device_is_refused() {
     let fake = Fake::new();
     let Some(()) = make(&fake, "/dev/nvidia0", 195, 1) else { return };
-    let error = device_nodes(&fake.host, &[&gpu(0)]).expect_err("GPU 1's").to_string();
+    let error = device_nodes(&fake.host, &[&gpu(0)], &[]).expect_err("GPU 1's").to_string();
     assert!(error.contains("/dev/nvidia0 is character device 195:1, not"), "{error}");
 }
 
@@ -74,9 +77,9 @@ fn a_node_that_is_another_device_is_refused() {
 fn a_file_or_link_in_a_nodes_place_is_refused() {
     let fake = Fake::new();
     fake.write("/dev/nvidia0", "");
-    assert!(device_nodes(&fake.host, &[&gpu(0)]).is_err());
+    assert!(device_nodes(&fake.host, &[&gpu(0)], &[]).is_err());
     fake.link("/dev/nvidia1", "/dev/null");
-    assert!(device_nodes(&fake.host, &[&gpu(1)]).is_err());
+    assert!(device_nodes(&fake.host, &[&gpu(1)], &[]).is_err());
 }
 
 #[test]
@@ -84,7 +87,7 @@ fn links_are_made_for_nodes_that_stand_and_left_alone_when_they_do() {
     let fake = Fake::new();
     let Some(()) = make(&fake, "/dev/nvidia0", 195, 0) else { return };
     fs::create_dir_all(fake.host.path("/dev/char")).expect("made");
-    let nodes = device_nodes(&fake.host, &[&gpu(0), &gpu(1)]).expect("known");
+    let nodes = device_nodes(&fake.host, &[&gpu(0), &gpu(1)], &[]).expect("known");
     assert_eq!(missing_char_links(&fake.host, &nodes), ["/dev/char/195:0"]);
     for _ in 0..2 {
         assert!(char_links(&fake.host, &nodes).is_empty());
@@ -99,7 +102,7 @@ fn links_are_made_for_nodes_that_stand_and_left_alone_when_they_do() {
 fn a_link_that_is_in_the_way_or_cannot_be_made_is_reported_and_left() {
     let fake = Fake::new();
     let Some(()) = make(&fake, "/dev/nvidia0", 195, 0) else { return };
-    let nodes = device_nodes(&fake.host, &[&gpu(0)]).expect("known");
+    let nodes = device_nodes(&fake.host, &[&gpu(0)], &[]).expect("known");
     let problems = char_links(&fake.host, &nodes);
     assert!(problems[0].to_string().contains("195:0 -> ../nvidia0 is missing"), "no /dev/char");
     fake.link("/dev/char/195:0", "../nvidia9");
@@ -107,4 +110,31 @@ fn a_link_that_is_in_the_way_or_cannot_be_made_is_reported_and_left() {
     assert!(problems[0].to_string().ends_with("it leads to ../nvidia9"), "{}", problems[0]);
     let link = fake.host.path("/dev/char/195:0");
     assert_eq!(fs::read_link(link).expect("still there"), Path::new("../nvidia9"));
+}
+
+#[test]
+fn a_mig_device_comes_with_what_lets_a_process_use_it() {
+    let fake = Fake::new();
+    // 3 + 135 * GPU + 9 * GPU instance; one more and the compute instance's id for the compute instance (NVIDIA's mig-minors).
+    let folder = "/proc/driver/nvidia/capabilities/gpu1/mig/gi9";
+    let access = |minor: u32| {
+        format!("DeviceFileMinor: {minor}\nDeviceFileMode: 292\nDeviceFileModify: 1\n")
+    };
+    fake.write(&format!("{folder}/access"), access(219));
+    fake.write(&format!("{folder}/ci0/access"), access(220));
+    let mig = MigDevice { gpu: 1, gpu_instance: 9, compute_instance: 0 };
+    let nodes = device_nodes(&fake.host, &[&gpu(1)], &[mig, mig]).expect("known");
+    let last: Vec<_> = names(&nodes).into_iter().rev().take(3).collect();
+    assert_eq!(
+        last,
+        [
+            "/dev/nvidia-caps/nvidia-cap220 236:220",
+            "/dev/nvidia-caps/nvidia-cap219 236:219",
+            "/dev/nvidia1 195:1"
+        ]
+    );
+    assert!(nodes.iter().rev().take(2).all(|node| node.mode == 0o444));
+    let gone = MigDevice { gpu_instance: 10, ..mig };
+    let error = device_nodes(&fake.host, &[&gpu(1)], &[gone]).expect_err("none").to_string();
+    assert!(error.contains("gpu1/mig/gi10/access"), "{error}");
 }

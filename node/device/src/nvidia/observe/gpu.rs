@@ -6,6 +6,7 @@ use std::fs;
 
 use nvml_wrapper::enum_wrappers::device::{Brand, TopologyLevel};
 use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::structs::device::MigMode;
 use nvml_wrapper::{Device, Nvml};
 use plan::ids::BadName;
 use plan::{Ancestor, CudaVersion, Gpu, Mib, PciAddress, Peer};
@@ -13,6 +14,7 @@ use plan::{Ancestor, CudaVersion, Gpu, Mib, PciAddress, Peer};
 use super::link::{Ends, between};
 use super::{Peers, raw};
 use crate::Host;
+use crate::nvidia::mig::act;
 
 /// Why a GPU cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +33,8 @@ pub(super) fn look(host: &Host, nvml: &Nvml, index: u32) -> Result<Gpu, Unseen> 
     let uuid = device.uuid()?.parse()?;
     let pci: PciAddress = device.pci_info()?.bus_id.parse()?;
     let compute = device.cuda_compute_capability()?;
+    let mode = mig(device.mig_mode())?;
+    let is_on = mode == Some(true);
     Ok(Gpu {
         index,
         uuid,
@@ -44,9 +48,9 @@ pub(super) fn look(host: &Host, nvml: &Nvml, index: u32) -> Result<Gpu, Unseen> 
         },
         memory: memory(&device)?,
         numa_node: numa_node(host, pci),
-        mig: mig(device.mig_mode())?,
-        mig_capable: false,
-        profiles: Vec::new(),
+        mig: is_on,
+        mig_capable: mode.is_some(),
+        profiles: if is_on { act::profiles(&device)? } else { Vec::new() },
         instances: Vec::new(),
         peers: Peers::new(),
     })
@@ -63,12 +67,12 @@ fn memory(device: &Device<'_>) -> Result<Mib, NvmlError> {
     }
 }
 
-/// A GPU that cannot be cut has no MIG mode, and neither has a driver before R450. Any other failure is one: a GPU whose mode is unknown
-/// must not be given as a whole.
-fn mig(mode: Result<nvml_wrapper::structs::device::MigMode, NvmlError>) -> Result<bool, NvmlError> {
+/// Whether MIG mode is on; `None` for a GPU that cannot be cut, and with a driver before R450. Any other failure is one: a GPU whose mode is
+/// unknown must not be given as a whole.
+fn mig(mode: Result<MigMode, NvmlError>) -> Result<Option<bool>, NvmlError> {
     match mode {
-        Ok(mode) => Ok(mode.current != 0),
-        Err(NvmlError::NotSupported | NvmlError::FailedToLoadSymbol(_)) => Ok(false),
+        Ok(mode) => Ok(Some(mode.current != 0)),
+        Err(NvmlError::NotSupported | NvmlError::FailedToLoadSymbol(_)) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -18,6 +18,7 @@ use nvml_wrapper::Nvml;
 use nvml_wrapper::error::NvmlError;
 use plan::{CudaVersion, Driver, Inventory, PciAddress};
 
+use super::mig;
 use crate::cache::{self, Key, Seen};
 use crate::error::DeviceError;
 use crate::{Host, keep};
@@ -36,25 +37,34 @@ pub fn observe(host: &Host) -> Result<Inventory, DeviceError> {
     Ok(inventory)
 }
 
+/// NVML, from the library that the configuration names.
+pub(super) fn start(host: &Host) -> Result<Nvml, DeviceError> {
+    let nvml = Nvml::builder().lib_path(host.nvml.as_os_str()).init();
+    nvml.map_err(failed(host, "start NVML"))
+}
+
+/// What NVML said when it was asked to do something.
+pub(super) fn failed(host: &Host, action: &'static str) -> impl FnOnce(NvmlError) -> DeviceError {
+    let library = host.nvml.clone();
+    move |error| DeviceError::Nvml { library, action, said: words(&error) }
+}
+
 fn look(host: &Host) -> Result<Seen, DeviceError> {
-    let failed = |action| {
-        move |error: NvmlError| DeviceError::Nvml {
-            library: host.nvml.clone(),
-            action,
-            said: words(&error),
-        }
-    };
     let mut problems = Vec::new();
     let listed = listed(host)?;
     let version = version(host)?;
-    let nvml = Nvml::builder().lib_path(host.nvml.as_os_str()).init();
-    let nvml = nvml.map_err(failed("start NVML"))?;
-    let cuda = nvml.sys_cuda_driver_version().map_err(failed("ask for the CUDA version"))?;
-    let count = nvml.device_count().map_err(failed("count the GPUs"))?;
+    let nvml = start(host)?;
+    let cuda = nvml.sys_cuda_driver_version().map_err(failed(host, "ask for the CUDA version"))?;
+    let count = nvml.device_count().map_err(failed(host, "count the GPUs"))?;
     let mut seen = Vec::new();
     for index in 0..count {
         match gpu::look(host, &nvml, index) {
-            Ok(one) => seen.push(one),
+            Ok(one) => {
+                if let Err(error) = instances(host, &nvml, &one) {
+                    problems.push(format!("the MIG instances of GPU {index} are unknown: {error}"));
+                }
+                seen.push(one);
+            }
             Err(error) => problems.push(format!("GPU {index} is left out: {error}")),
         }
     }
@@ -76,6 +86,15 @@ fn look(host: &Host) -> Result<Seen, DeviceError> {
     let gpus = seen.into_iter().zip(peers).map(|(gpu, peers)| plan::Gpu { peers, ..gpu }).collect();
     let driver = Driver { version, cuda: cuda_version(cuda) };
     Ok(Seen { inventory: Inventory { driver: Some(driver), gpus }, incomplete, problems })
+}
+
+/// Learns which instances are on a GPU, if it can have any.
+fn instances(host: &Host, nvml: &Nvml, gpu: &plan::Gpu) -> Result<(), DeviceError> {
+    if gpu.mig {
+        let device = nvml.device_by_index(gpu.index).map_err(failed(host, "find the GPU"))?;
+        mig::act::learn(host, &device, gpu)?;
+    }
+    Ok(())
 }
 
 type Peers = BTreeMap<plan::GpuUuid, plan::Peer>;

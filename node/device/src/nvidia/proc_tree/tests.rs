@@ -22,7 +22,7 @@ fn files(dir: &Path) -> BTreeSet<String> {
 #[test]
 fn the_tree_shows_the_driver_and_the_granted_gpus_alone() {
     let fake = Fake::new();
-    let tree = proc_tree(&fake.host, &[&gpu(1)]).expect("made");
+    let tree = proc_tree(&fake.host, &[&gpu(1)], &[]).expect("made");
     let shown: Vec<String> = files(&tree).into_iter().collect();
     assert_eq!(
         shown,
@@ -65,7 +65,7 @@ fn tools_in_the_container_are_told_to_leave_device_nodes_alone() {
 #[test]
 fn one_tree_serves_the_same_gpus_in_any_order() {
     let fake = Fake::new();
-    let tree = |gpus: &[&Gpu]| proc_tree(&fake.host, gpus).expect("made");
+    let tree = |gpus: &[&Gpu]| proc_tree(&fake.host, gpus, &[]).expect("made");
     let both = tree(&[&gpu(0), &gpu(1)]);
     assert_eq!(tree(&[&gpu(1), &gpu(0)]), both);
     assert_ne!(tree(&[&gpu(0)]), both);
@@ -77,7 +77,7 @@ fn one_tree_serves_the_same_gpus_in_any_order() {
 fn admissions_at_once_make_one_tree() {
     let fake = Fake::new();
     let made: BTreeSet<PathBuf> = std::thread::scope(|scope| {
-        let make = || proc_tree(&fake.host, &[&gpu(0)]).expect("made");
+        let make = || proc_tree(&fake.host, &[&gpu(0)], &[]).expect("made");
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(make)).collect();
         threads.into_iter().map(|thread| thread.join().expect("made")).collect()
     });
@@ -89,19 +89,19 @@ fn admissions_at_once_make_one_tree() {
 #[test]
 fn a_driver_that_was_loaded_anew_gets_a_tree_of_its_own() {
     let fake = Fake::new();
-    let old = proc_tree(&fake.host, &[&gpu(0)]).expect("made");
+    let old = proc_tree(&fake.host, &[&gpu(0)], &[]).expect("made");
     let module = fake.host.path("/sys/module/nvidia");
     // Both stand for a moment, so that they cannot have one inode.
     fs::create_dir(module.with_file_name("anew")).expect("made");
     fs::remove_dir(&module).expect("removed");
     fs::rename(module.with_file_name("anew"), &module).expect("renamed");
-    assert_ne!(proc_tree(&fake.host, &[&gpu(0)]).expect("made"), old);
+    assert_ne!(proc_tree(&fake.host, &[&gpu(0)], &[]).expect("made"), old);
 }
 
 #[test]
 fn without_the_driver_there_is_nothing_to_show() {
     let fake = Fake::bare();
-    let error = proc_tree(&fake.host, &[&gpu(0)]).expect_err("no driver").to_string();
+    let error = proc_tree(&fake.host, &[&gpu(0)], &[]).expect_err("no driver").to_string();
     assert!(error.contains("/proc/driver/nvidia/version"), "{error}");
     let trees = fake.host.run.join(fake.host.boot_id().expect("one")).join("proc");
     assert!(keep::names(&trees).expect("listed").is_empty(), "nothing unfinished is left");
@@ -116,7 +116,7 @@ fn what_was_kept_of_a_gpu_spares_asking_the_driver() {
     // Whoever opened this would wait for ever, as for a driver that hangs.
     fs::remove_file(&information).expect("removed");
     nix::unistd::mkfifo(&information, nix::sys::stat::Mode::S_IRWXU).expect("made");
-    let tree = proc_tree(&fake.host, &[&gpu(1)]).expect("made");
+    let tree = proc_tree(&fake.host, &[&gpu(1)], &[]).expect("made");
     let shown = tree.join("nvidia/gpus/0000:54:00.0/information");
     assert_eq!(fs::read(shown).expect("there"), said);
     capture(&fake.host).expect("kept anew");
@@ -131,6 +131,26 @@ fn what_was_kept_of_another_driver_is_not_shown() {
     capture(&fake.host).expect("kept");
     let version = fake.host.path("/proc/driver/nvidia/version");
     fs::write(&version, "NVRM version: another\n").expect("written");
-    let tree = proc_tree(&fake.host, &[&gpu(1)]).expect("made");
+    let tree = proc_tree(&fake.host, &[&gpu(1)], &[]).expect("made");
     assert_eq!(fs::read(tree.join("nvidia/version")).expect("there"), b"NVRM version: another\n");
+}
+
+#[test]
+fn of_the_capabilities_those_of_its_mig_devices_are_shown() {
+    let fake = Fake::new();
+    for (path, minor) in [("gi9", 219), ("gi9/ci0", 220), ("gi10", 228), ("gi10/ci0", 229)] {
+        let path = format!("/proc/driver/nvidia/capabilities/gpu1/mig/{path}/access");
+        fake.write(&path, format!("DeviceFileMinor: {minor}\n"));
+    }
+    let mig = |gpu_instance| MigDevice { gpu: 1, gpu_instance, compute_instance: 0 };
+    let tree = |mig| proc_tree(&fake.host, &[&gpu(1)], &[mig]).expect("made");
+    let (one, other) = (tree(mig(9)), tree(mig(10)));
+    assert_ne!(one, other);
+    let shown = one.join("nvidia/capabilities/gpu1/mig");
+    assert_eq!(
+        fs::read_to_string(shown.join("gi9/ci0/access")).expect("there"),
+        "DeviceFileMinor: 220\n"
+    );
+    assert!(shown.join("gi9/access").exists() && !shown.join("gi10").exists());
+    assert_eq!(fs::metadata(&shown).expect("there").permissions().mode() & 0o777, 0o555);
 }

@@ -1,0 +1,134 @@
+//! MIG instances as the launch path knows them: what the driver lists, and what was last learned of those that are listed.
+//!
+//! ```text
+//! /proc/driver/nvidia/capabilities/gpu<minor>/mig/gi<id>/{access, ci<id>/access}   what there is, without a word of where
+//! <run>/<boot>/mig-<uuid>.json                                                     profile, start and UUID of each
+//! ```
+//!
+//! What is kept of one GPU holds for as long as the driver lists the same. Whoever makes or destroys an instance writes anew what is
+//! kept of that GPU (`act`), so that the next launch needs no look at the node. Decides when what is kept is believed. Must not know whose an
+//! instance is.
+
+#[cfg(feature = "nvml")]
+pub(crate) mod act;
+#[cfg(feature = "nvml")]
+mod raw;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use plan::mig::Instance;
+use plan::{Gpu, GpuUuid, Inventory};
+use serde::{Deserialize, Serialize};
+
+use crate::error::DeviceError;
+use crate::{Host, cache, keep};
+
+/// Of the file; another one is learned anew.
+const FORMAT: u32 = 1;
+
+/// What is kept of one GPU.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    format: u32,
+    listing: Listing,
+    instances: Vec<Instance>,
+}
+
+/// What the driver lists of one GPU. An instance's file has another inode than that of one which had its id before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Listing {
+    module: Option<u64>,
+    entries: Vec<(String, u64)>,
+}
+
+impl Listing {
+    /// The driver's, now.
+    pub(crate) fn now(host: &Host, gpu: &Gpu) -> Result<Self, DeviceError> {
+        let below = folder(host, gpu);
+        let mut entries = Vec::new();
+        for instance in named(&below, "gi")? {
+            entries.push((instance.clone(), inode(&below.join(&instance))));
+            for compute in named(&below.join(&instance), "ci")? {
+                let name = format!("{instance}/{compute}");
+                entries.push((name.clone(), inode(&below.join(&name))));
+            }
+        }
+        Ok(Self { module: cache::module(host), entries })
+    }
+
+    fn has(&self, gpu_instance: u32) -> bool {
+        let name = format!("gi{gpu_instance}");
+        self.entries.iter().any(|(entry, _)| *entry == name)
+    }
+}
+
+/// Puts into the inventory which instances there are. Whether that is known of every GPU; of one that `is_busy`, on which somebody works, what was known
+/// before does, as far as it is still there.
+pub(crate) fn fill(
+    host: &Host,
+    inventory: &mut Inventory,
+    is_busy: impl Fn(&GpuUuid) -> bool,
+) -> Result<bool, DeviceError> {
+    let mut known = true;
+    for gpu in inventory.gpus.iter_mut().filter(|gpu| gpu.mig) {
+        let listing = Listing::now(host, gpu)?;
+        let kept = kept(host, &gpu.uuid)?;
+        let is_same = kept.as_ref().is_some_and(|kept| kept.listing == listing);
+        let mut instances = kept.map(|kept| kept.instances).unwrap_or_default();
+        instances.retain(|instance| listing.has(instance.gpu_instance));
+        gpu.instances = instances;
+        known &= is_same || listing.entries.is_empty() || is_busy(&gpu.uuid);
+    }
+    Ok(known)
+}
+
+fn kept(host: &Host, gpu: &GpuUuid) -> Result<Option<Kept>, DeviceError> {
+    let bytes = keep::read(&path(host, gpu)?)?;
+    let kept = bytes.and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
+    Ok(kept.filter(|kept| kept.format == FORMAT))
+}
+
+/// Keeps what was learned while `listing` held.
+#[cfg_attr(not(feature = "nvml"), allow(dead_code, reason = "only those who look write"))]
+pub(crate) fn store(
+    host: &Host,
+    gpu: &GpuUuid,
+    listing: Listing,
+    instances: Vec<Instance>,
+) -> Result<(), DeviceError> {
+    let path = path(host, gpu)?;
+    let kept = Kept { format: FORMAT, listing, instances };
+    let bytes = serde_json::to_vec(&kept).map_err(|error| DeviceError::Malformed {
+        path: path.clone(),
+        how: format!("cannot be written: {error}"),
+    })?;
+    keep::replace(&path, &bytes, 0o600)
+}
+
+fn path(host: &Host, gpu: &GpuUuid) -> Result<PathBuf, DeviceError> {
+    Ok(keep::boot_dir(host)?.join(format!("mig-{gpu}.json")))
+}
+
+/// Where the driver lists the instances of a GPU.
+fn folder(host: &Host, gpu: &Gpu) -> PathBuf {
+    host.path(&format!("/proc/driver/nvidia/capabilities/gpu{}/mig", gpu.minor))
+}
+
+fn named(folder: &Path, prefix: &str) -> Result<Vec<String>, DeviceError> {
+    let mut names = keep::names(folder)?;
+    names.retain(|name| {
+        name.strip_prefix(prefix)
+            .is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()))
+    });
+    names.sort();
+    Ok(names)
+}
+
+fn inode(path: &Path) -> u64 {
+    fs::metadata(path.join("access")).map_or(0, |meta| meta.ino())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! MIG instances of a grant: made before its container is, by a child under the GPU's lock.
+//!
+//! ```text
+//! shim   Reserved ─► for each GPU: its lock ─► child ─────────────────────────────────────────► read what it wrote
+//! child                                        nothing in the place? ─► begun ─► make ─► ids
+//! ```
+//!
+//! Decides what is written down when, so that whoever finds a half-made instance knows that it is ours. Must not know how a driver makes one.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use device::Errand;
+use ledger::{GivenSlot, Grant, Known, Ledger, Snapshot, Stage, State};
+use plan::{GpuUuid, GrantId};
+
+use crate::claim::LOOK_AGAIN;
+use crate::crash::point;
+use crate::{Denied, Fault, Node};
+
+/// Has everything made that the grant is to have: by this process where it `is_ours`, else waits for the one that does it.
+pub(crate) fn make(
+    node: &Node,
+    ledger: &Ledger,
+    grant: &Arc<Grant>,
+    known: &mut Option<Known>,
+    is_ours: bool,
+) -> Result<Arc<Grant>, Denied> {
+    if is_complete(grant) {
+        return Ok(Arc::clone(grant));
+    }
+    // Somebody else writes to it.
+    *known = None;
+    if !is_ours {
+        return wait(node, ledger, grant);
+    }
+    let mut gpus: Vec<&GpuUuid> =
+        grant.slots.iter().filter(|slot| slot.stage != Stage::Made).map(|slot| &slot.gpu).collect();
+    gpus.dedup();
+    for gpu in gpus {
+        point("make.start");
+        let args = ["make-instances", "--grant", grant.id.as_str(), "--gpu", gpu.as_str()];
+        let lock = ledger.gpu_lock_path(gpu);
+        let errand = Errand { task: "make MIG instances", args: &args, lock: &lock };
+        let stands = |slot: &GivenSlot| slot.gpu != *gpu || slot.stage == Stage::Made;
+        node.tool.fetch(&errand, || {
+            // What cannot be read here is an error soon enough.
+            let now = ledger.snapshot().ok().and_then(|snapshot| find(&snapshot, &grant.id));
+            Ok(now.filter(|grant| grant.slots.iter().all(stands)))
+        })?;
+        point("make.done");
+    }
+    let now = find(&ledger.snapshot()?, &grant.id);
+    Ok(now.filter(|grant| grant.state != State::Releasing).ok_or_else(|| gone(grant))?)
+}
+
+/// Another container of the pod came first and is having it made.
+fn wait(node: &Node, ledger: &Ledger, grant: &Arc<Grant>) -> Result<Arc<Grant>, Denied> {
+    let patience = Instant::now() + node.tool.deadline;
+    loop {
+        let now = find(&ledger.snapshot()?, &grant.id);
+        let now = now.filter(|now| now.state != State::Releasing).ok_or_else(|| gone(grant))?;
+        if is_complete(&now) {
+            return Ok(now);
+        }
+        if Instant::now() >= patience {
+            return Err(gone(grant).into());
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+fn is_complete(grant: &Grant) -> bool {
+    grant.slots.iter().all(|slot| slot.stage == Stage::Made)
+}
+
+pub(crate) fn find(snapshot: &Snapshot, id: &GrantId) -> Option<Arc<Grant>> {
+    snapshot.grants.iter().find(|grant| grant.id == *id).cloned()
+}
+
+fn gone(grant: &Grant) -> Fault {
+    Fault::GrantGone { grant: grant.id.to_string(), container: grant.label.clone() }
+}
