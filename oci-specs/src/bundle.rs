@@ -60,6 +60,12 @@ pub enum BundleError {
         /// The field and the reason.
         source: EditError,
     },
+    /// The resources of an update cannot be read or edited.
+    #[error("cannot edit the resources of an update: {source}")]
+    Resources {
+        /// The field and the reason.
+        source: EditError,
+    },
     /// The file cannot be replaced.
     #[error("cannot write {path}: {source}", path = path.display())]
     Write {

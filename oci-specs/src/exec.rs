@@ -1,12 +1,11 @@
-//! The process spec of an exec: the runtime specification's `process` as JSON.
+//! What comes after a container's creation as a part of the runtime specification: the `process` of an exec, the `resources` of an update.
 //!
-//! Decides nothing of its own: an exec's environment is edited by the rules of the container's. Must not
-//! know how execs are started.
+//! Decides nothing of its own: both are edited by the rules of the container's. Must not know how execs are started.
 
 use std::borrow::Cow;
 
 use crate::BundleError;
-use crate::edits::apply_env;
+use crate::edits::{apply_cpuset, apply_env};
 
 /// Sets variables in the environment of a process spec, by the same rules as [`crate::Edits::env`].
 /// The very bytes that came in when nothing changes.
@@ -20,9 +19,35 @@ pub fn edit_process<'a>(
     apply_env(process, env).map_err(|source| BundleError::Process { source })
 }
 
+/// Sets the CPUs and memory nodes in a `linux.resources` object. The very bytes that came in when nothing changes.
+///
+/// # Errors
+/// [`BundleError::Resources`], naming the field.
+pub fn edit_resources<'a>(
+    resources: &'a [u8],
+    cpus: Option<&str>,
+    mems: Option<&str>,
+) -> Result<Cow<'a, [u8]>, BundleError> {
+    apply_cpuset(resources, cpus, mems).map_err(|source| BundleError::Resources { source })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_update_gets_cpus_and_keeps_all_else() {
+        let sent = br#"{"memory":{"limit":1e3},"cpu":{"shares":18446744073709551615,"cpus":"0"}}"#;
+        let edited = edit_resources(sent, Some("0-1"), Some("0")).expect("valid");
+        let wanted = r#"{"memory":{"limit":1e3},"cpu":{"shares":18446744073709551615,"cpus":"0-1","mems":"0"}}"#;
+        assert_eq!(String::from_utf8_lossy(&edited), wanted);
+        let plain = edit_resources(b"{}", Some("0-1"), None).expect("valid");
+        assert_eq!(&*plain, br#"{"cpu":{"cpus":"0-1"}}"#);
+        let same = edit_resources(sent, None, None).expect("valid");
+        assert!(matches!(same, Cow::Borrowed(bytes) if bytes == sent));
+        let error = edit_resources(br#"{"cpu":{"cpus":5}}"#, Some("0"), None).expect_err("broken");
+        assert!(error.to_string().contains("linux.resources.cpu.cpus"), "{error}");
+    }
 
     fn env(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()

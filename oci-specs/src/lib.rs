@@ -18,9 +18,9 @@ mod view;
 pub use bundle::{Bundle, BundleError};
 pub use edit_error::EditError;
 pub use edits::Edits;
-pub use exec::edit_process;
+pub use exec::{edit_process, edit_resources};
 pub use parts::{Device, DeviceRule, Hook, HookKind, HookPattern, Mount};
 pub use view::{
-    CapabilitiesView, LinuxView, MountView, NamespaceView, ProcessView, ResourcesView, RootView,
-    SpecView,
+    CapabilitiesView, CpuView, LinuxView, MountView, NamespaceView, ProcessView, ResourcesView,
+    RootView, SpecView,
 };

@@ -108,6 +108,43 @@ pub struct ResourcesView {
     /// `devices`: the device cgroup's rules, the last that applies wins.
     #[serde(deserialize_with = "null_is_default")]
     pub devices: Vec<DeviceRule>,
+    /// `cpu`.
+    #[serde(deserialize_with = "null_is_default")]
+    pub cpu: CpuView,
+}
+
+/// `linux.resources.cpu`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct CpuView {
+    /// `cpus`: a list of CPUs as cpuset(7) has it; empty when absent.
+    #[serde(deserialize_with = "null_is_default")]
+    pub cpus: String,
+    /// `mems`: NUMA nodes, likewise.
+    #[serde(deserialize_with = "null_is_default")]
+    pub mems: String,
+    /// `quota`: microseconds in each period; negative for no limit.
+    pub quota: Option<i64>,
+    /// `period`: microseconds.
+    pub period: Option<u64>,
+}
+
+impl CpuView {
+    /// What the `cpu` of a `linux.resources` says, as JSON: that of an update, too.
+    ///
+    /// # Errors
+    /// When it is no object with fields of the specified types.
+    pub fn of_resources(resources: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice::<ResourcesView>(resources).map(|resources| resources.cpu)
+    }
+
+    /// CPUs that the quota is worth, rounded up; `None` without one.
+    pub fn worth(&self) -> Option<u64> {
+        let quota = u64::try_from(self.quota?).ok().filter(|quota| *quota > 0)?;
+        // The kernel's default (cgroup-v2.rst, `cpu.max`).
+        let period = self.period.filter(|period| *period > 0).unwrap_or(100_000);
+        Some(quota.div_ceil(period))
+    }
 }
 
 /// One entry of `linux.namespaces`.

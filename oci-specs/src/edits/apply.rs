@@ -30,13 +30,38 @@ pub(super) fn to_spec(spec: &mut Object<'_>, edits: &Edits) -> Result<(), EditEr
     if !edits.hooks.is_empty() || !edits.removed_hooks.is_empty() {
         spec.object("hooks", "hooks", |hooks| set_hooks(hooks, edits))?;
     }
-    if !edits.devices.is_empty() || !edits.device_rules.is_empty() {
+    let (cpus, mems) = (edits.cpus.as_deref(), edits.mems.as_deref());
+    let has_cpuset = cpus.is_some() || mems.is_some();
+    if !edits.devices.is_empty() || !edits.device_rules.is_empty() || has_cpuset {
         spec.object("linux", "linux", |linux| {
             set_devices(linux, &edits.devices)?;
-            add_rules(linux, &edits.device_rules)
+            add_rules(linux, &edits.device_rules)?;
+            if !has_cpuset {
+                return Ok(());
+            }
+            linux.object("resources", "linux.resources", |resources| {
+                set_cpuset(resources, cpus, mems)
+            })
         })?;
     }
     Ok(())
+}
+
+/// Sets the CPUs and memory nodes of a `resources` object.
+pub(super) fn set_cpuset(
+    resources: &mut Object<'_>,
+    cpus: Option<&str>,
+    mems: Option<&str>,
+) -> Result<(), EditError> {
+    resources.object("cpu", "linux.resources.cpu", |cpu| {
+        if let Some(cpus) = cpus {
+            cpu.string("cpus", "linux.resources.cpu.cpus", cpus)?;
+        }
+        match mems {
+            Some(mems) => cpu.string("mems", "linux.resources.cpu.mems", mems),
+            None => Ok(()),
+        }
+    })
 }
 
 fn add_groups(process: &mut Object<'_>, wanted: &[u32]) -> Result<(), EditError> {

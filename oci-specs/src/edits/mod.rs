@@ -32,6 +32,10 @@ pub struct Edits {
     pub devices: Vec<Device>,
     /// Rules to add to `linux.resources.devices`, in this order, unless one in force says as much.
     pub device_rules: Vec<DeviceRule>,
+    /// `linux.resources.cpu.cpus`, to be exactly this.
+    pub cpus: Option<String>,
+    /// `linux.resources.cpu.mems`, likewise.
+    pub mems: Option<String>,
     /// Hooks to take out, before others are added.
     pub removed_hooks: Vec<HookPattern>,
     /// Hooks to add, each to the list of its kind.
@@ -64,6 +68,17 @@ pub(crate) fn apply_env<'a>(
     let mut document = document(process)?;
     env::set(&mut document, env)?;
     finish(&document, process)
+}
+
+/// Sets the CPUs and memory nodes in the text of a `linux.resources` object. The very bytes that came in when nothing changes.
+pub(crate) fn apply_cpuset<'a>(
+    resources: &'a [u8],
+    cpus: Option<&str>,
+    mems: Option<&str>,
+) -> Result<Cow<'a, [u8]>, EditError> {
+    let mut document = document(resources)?;
+    apply::set_cpuset(&mut document, cpus, mems)?;
+    finish(&document, resources)
 }
 
 fn document(bytes: &[u8]) -> Result<Object<'_>, EditError> {

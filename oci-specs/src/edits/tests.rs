@@ -43,6 +43,8 @@ fn full() -> Edits {
     let node =
         Device { file_mode: Some(0o666), uid: Some(0), gid: Some(0), ..device("/dev/x0", 195, 0) };
     Edits {
+        cpus: Some("0-3".into()),
+        mems: Some("0".into()),
         annotations: [("example.com/given".to_owned(), "x0".to_owned())].into(),
         env: vec![pair("NVIDIA_VISIBLE_DEVICES", "GPU-1"), pair("GRANT", "g-1")],
         additional_gids: vec![10, 44],
@@ -232,6 +234,8 @@ fn some_edits() -> impl Strategy<Value = Edits> {
             |(annotations, env, additional_gids, mounts, devices, device_rules, hooks)| {
                 let removed_hooks = Vec::new();
                 Edits {
+                    cpus: None,
+                    mems: None,
                     annotations,
                     env,
                     additional_gids,

@@ -2,6 +2,24 @@
 
 use super::*;
 
+#[test]
+fn a_quota_is_worth_cpus() {
+    for (cpu, worth) in [
+        (r#"{"quota":250000,"period":100000}"#, Some(3)),
+        (r#"{"quota":100000}"#, Some(1)),
+        (r#"{"quota":-1,"period":100000}"#, None),
+        (r#"{"quota":0,"period":0}"#, None),
+        ("{}", None),
+        ("null", None),
+    ] {
+        let resources = format!(r#"{{"cpu":{cpu}}}"#);
+        let view = CpuView::of_resources(resources.as_bytes()).expect("valid");
+        assert_eq!(view.worth(), worth, "{cpu}");
+    }
+    let view = CpuView::of_resources(br#"{"cpu":{"cpus":"0-3","mems":"1"}}"#).expect("valid");
+    assert_eq!((view.cpus.as_str(), view.mems.as_str()), ("0-3", "1"));
+}
+
 fn view(json: &str) -> SpecView {
     serde_json::from_str(json).expect("the view accepts valid specs")
 }
