@@ -3,7 +3,7 @@
 use anyhow::bail;
 use engine::{Grant, Node};
 
-use crate::view::{self, GrantView};
+use crate::view::{self, CpusView, GrantView, MemoryView};
 
 /// Explains the grants that `name` may mean.
 pub fn run(node: &Node, name: &str, json: bool) -> anyhow::Result<()> {
@@ -37,6 +37,36 @@ fn is_meant(grant: &Grant, name: &str) -> bool {
                 || (name.len() >= 6 && member.container.starts_with(name))
                 || (!member.name.is_empty() && format!("{}/{}", grant.label, member.name) == name)
         })
+}
+
+/// `CPUs 0-3 requested -> 0-1: why`.
+fn cpus(cpus: &CpusView) -> Option<String> {
+    let alone = if cpus.exclusive { ", its own" } else { "" };
+    let what = match (&cpus.requested, &cpus.effective) {
+        (None, None) if cpus.reason.is_empty() => return None,
+        (None, None) => "left alone".to_owned(),
+        (Some(requested), None) => format!("{requested} requested, left alone"),
+        (None, Some(effective)) => format!("{effective}{alone}"),
+        (Some(requested), Some(effective)) => {
+            format!("{requested} requested -> {effective}{alone}")
+        }
+    };
+    Some(format!("CPUs {what}{}", because(&cpus.reason)))
+}
+
+/// `Memory of NUMA nodes 0 preferred`.
+fn memory(memory: &MemoryView) -> Option<String> {
+    let what = match (&memory.effective, &memory.preferred) {
+        (Some(only), _) => format!("of NUMA nodes {only} only"),
+        (None, Some(preferred)) => format!("of NUMA nodes {preferred} preferred"),
+        (None, None) if memory.reason.is_empty() => return None,
+        (None, None) => "left alone".to_owned(),
+    };
+    Some(format!("Memory {what}{}", because(&memory.reason)))
+}
+
+fn because(reason: &str) -> String {
+    if reason.is_empty() { String::new() } else { format!(": {reason}") }
 }
 
 fn lines(grant: &GrantView) -> Vec<String> {
@@ -83,6 +113,8 @@ fn lines(grant: &GrantView) -> Vec<String> {
         let pid = member.pid.map_or_else(|| "not yet created".into(), |pid| format!("pid {pid}"));
         let head = if nth == 0 { "Used by" } else { "" };
         lines.push(format!("{head:<9}  {name}{} ({pid})", member.container));
+        let pinned = cpus(&member.cpus).into_iter().chain(memory(&member.memory));
+        lines.extend(pinned.map(|line| format!("{:<9}    {line}", "")));
     }
     for (nth, note) in grant.notes.iter().enumerate() {
         lines.push(format!("{:<9}  {note}", if nth == 0 { "Mind" } else { "" }));

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use engine::{Grant, Origin, Stage, State, Verdict};
+use engine::{Grant, Origin, Pinning, Stage, State, Verdict};
 use serde::Serialize;
 
 /// One grant.
@@ -95,6 +95,36 @@ pub struct MemberView {
     pub name: String,
     /// PID of its first process; absent until it is created.
     pub pid: Option<u32>,
+    /// Its CPUs.
+    pub cpus: CpusView,
+    /// Its memory.
+    pub memory: MemoryView,
+}
+
+/// The CPUs of a container, as lists (`0-3,8`).
+#[derive(Debug, Serialize)]
+pub struct CpusView {
+    /// What its launcher, or the last update, named.
+    pub requested: Option<String>,
+    /// What it has; absent where its CPUs are left alone.
+    pub effective: Option<String>,
+    /// Whether it has them for itself.
+    pub exclusive: bool,
+    /// Why it has others than those near its GPUs.
+    pub reason: String,
+}
+
+/// The memory of a container, as lists of NUMA nodes.
+#[derive(Debug, Serialize)]
+pub struct MemoryView {
+    /// What its launcher, or the last update, named, where it is held to nodes.
+    pub requested: Option<String>,
+    /// What it is held to; absent where its memory is left alone or preferred.
+    pub effective: Option<String>,
+    /// What its processes prefer.
+    pub preferred: Option<String>,
+    /// Why it is not what was asked for.
+    pub reason: String,
 }
 
 /// One GPU as the decision saw it.
@@ -138,6 +168,8 @@ pub fn grant(grant: &Grant) -> GrantView {
                 container: member.container.clone(),
                 name: member.name.clone(),
                 pid: member.init.map(|init| init.pid),
+                cpus: cpus(&member.pinning),
+                memory: memory(&member.pinning),
             })
             .collect(),
         created: grant.created,
@@ -174,6 +206,25 @@ fn instance(slot: &engine::GivenSlot) -> InstanceView {
         gpu_instance: made.map(|made| made.gpu_instance),
         compute_instance: made.map(|made| made.compute_instance),
         mig_uuid: made.and_then(|made| made.uuid.as_ref()).map(ToString::to_string),
+    }
+}
+
+fn cpus(pinning: &Pinning) -> CpusView {
+    CpusView {
+        requested: pinning.requested.as_ref().map(ToString::to_string),
+        effective: pinning.effective.as_ref().map(ToString::to_string),
+        exclusive: pinning.exclusive,
+        reason: pinning.reason.clone(),
+    }
+}
+
+fn memory(pinning: &Pinning) -> MemoryView {
+    let preferred = (!pinning.preferred.is_empty()).then(|| pinning.preferred.to_string());
+    MemoryView {
+        requested: pinning.requested_memory.as_ref().map(ToString::to_string),
+        effective: pinning.memory.as_ref().map(ToString::to_string),
+        preferred,
+        reason: pinning.memory_reason.clone(),
     }
 }
 
@@ -261,18 +312,25 @@ mod tests {
             driver_capabilities: String::new(),
             unconfined: false,
             notes: Vec::new(),
-            members: vec![MemberView { container: String::new(), name: String::new(), pid: None }],
+            members: vec![MemberView {
+                container: String::new(),
+                name: String::new(),
+                pid: None,
+                cpus: cpus(&Pinning::default()),
+                memory: memory(&Pinning::default()),
+            }],
             created: 0,
             candidates: vec![CandidateView { uuid, verdict: "chosen", reason: String::new() }],
         };
         let shown = serde_json::to_value(&grant).expect("json");
         let below = ["gpus", "instances", "members", "candidates"].map(|list| &shown[list][0]);
-        let objects = std::iter::once(&shown).chain(below);
+        let within = ["cpus", "memory"].map(|what| &shown["members"][0][what]);
+        let objects = std::iter::once(&shown).chain(below).chain(within);
         let mut seen = 0;
         for field in objects.flat_map(|one| one.as_object().expect("an object").keys()) {
             assert!(guide.contains(&format!("`{field}`")), "{field} is not in docs/berth.md");
             seen += 1;
         }
-        assert_eq!(seen, 16 + 6 + 10 + 3 + 3, "all fields were looked at");
+        assert_eq!(seen, 16 + 6 + 10 + 5 + 3 + 4 + 4, "all fields were looked at");
     }
 }

@@ -44,7 +44,10 @@ const GRANT: [&str; 15] = [
 fn is_a_grant(value: &Value) -> Result<()> {
     has_fields(value, &GRANT)?;
     has_fields(&value["gpus"][0], &["index", "uuid", "pci", "model", "memory_mib", "numa_node"])?;
-    has_fields(&value["members"][0], &["container", "name", "pid"])?;
+    let member = &value["members"][0];
+    has_fields(member, &["container", "name", "pid", "cpus", "memory"])?;
+    has_fields(&member["cpus"], &["requested", "effective", "exclusive", "reason"])?;
+    has_fields(&member["memory"], &["requested", "effective", "preferred", "reason"])?;
     has_fields(&value["candidates"][0], &["uuid", "verdict", "reason"])
 }
 

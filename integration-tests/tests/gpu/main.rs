@@ -24,6 +24,7 @@ mod layouts;
 mod machines;
 mod node_keys;
 mod packaged;
+mod pinned;
 mod pod_refusals;
 mod pods;
 mod policy;
@@ -189,6 +190,15 @@ fn main() -> ExitCode {
             scene!(roots::a_cache_that_leads_out_of_the_root_is_replaced_inside),
             scene!(roots::a_root_mounted_by_others_has_the_driver),
             scene!(roots::a_root_that_cannot_be_written_has_the_driver),
+            scene!(smoke pinned::near_cpus_are_given_before_the_first_instruction),
+            scene!(pinned::without_a_request_cpus_and_memory_are_left_alone),
+            scene!(pinned::a_launcher_s_cpus_are_narrowed_to_those_near),
+            scene!(smoke pinned::exclusive_cpus_are_of_one_container_and_never_shared),
+            scene!(pinned::exclusive_cpus_are_refused_without_a_pool_or_leave),
+            scene!(pinned::strict_memory_holds_a_container_to_its_nodes_or_is_refused),
+            scene!(pinned::a_gpu_near_no_cpu_of_this_machine_leaves_them_alone),
+            scene!(pinned::gpus_of_two_nodes_come_with_a_map),
+            scene!(smoke pinned::updates_are_merged_with_what_is_near),
             scene!(chosen::two_gpus_of_a_p5_are_a_close_pair),
             scene!(chosen::two_gpus_of_a_p4d_are_a_close_pair),
             scene!(chosen::devices_are_given_exactly),

@@ -75,10 +75,6 @@ pub fn what_is_not_in_this_version(stage: &Stage) -> Result<()> {
              ask for whole GPUs with gpus or devices",
         ),
         (
-            &["gpus=1", "cpus=8"],
-            "berth: annotation berth.dev/cpus=\"8\": cpus: 8 is not in this version; write auto or off, or leave it out",
-        ),
-        (
             &["gpus=1", "isolation=limited"],
             "berth: annotation berth.dev/isolation=\"limited\": isolation: limited is not in this version; \
              write any, or leave it out",

@@ -15,7 +15,7 @@ use crate::error::DeviceError;
 use crate::{Host, keep};
 
 /// Of the file; another one is observed anew.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// How long an inventory is believed in which a GPU is missing: it may have been reset since, which no key shows.
 const INCOMPLETE: Duration = Duration::from_secs(300);

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use plan::CpuSet;
 use serde::Deserialize;
 
 use crate::error::DeviceError;
@@ -13,6 +14,9 @@ use crate::keep;
 
 /// Below the kubelet's directory.
 const CHECKPOINT: &str = "device-plugins/kubelet_internal_checkpoint";
+
+/// The CPU manager's state, likewise.
+const CPU_MANAGER: &str = "cpu_manager_state";
 
 /// Whose resources count.
 const VENDOR: &str = "nvidia.com/";
@@ -63,6 +67,24 @@ pub fn registered_gpu_resource(kubelet: &Path) -> Result<Option<String>, DeviceE
     Ok(registered.into_iter().find(with_devices).map(|(name, _)| name))
 }
 
+/// CPUs that the kubelet's CPU manager has given to one container alone, which only its `static` policy does.
+///
+/// # Errors
+/// When its state is there and cannot be read.
+pub fn exclusive_cpus(
+    kubelet: &Path,
+    pod_uid: &str,
+    container: &str,
+) -> Result<Option<CpuSet>, DeviceError> {
+    let path = kubelet.join(CPU_MANAGER);
+    let Some(bytes) = keep::read(&path)? else { return Ok(None) };
+    let state: CpuManager = serde_json::from_slice(&bytes).map_err(|error| {
+        let how = format!("is no state of the CPU manager that this version knows ({error})");
+        DeviceError::Malformed { path, how }
+    })?;
+    Ok(state.entries.get(pod_uid).and_then(|pod| pod.get(container)).cloned())
+}
+
 /// Who else allocates GPUs here, in words that end a sentence; `None` when nobody does.
 ///
 /// # Errors
@@ -72,6 +94,13 @@ pub fn owner_of_gpus(kubelet: &Path) -> Result<Option<String>, DeviceError> {
         return Ok(Some("the DRA driver gpu.nvidia.com".to_owned()));
     }
     Ok(registered_gpu_resource(kubelet)?.map(|name| format!("the device plugin of {name}")))
+}
+
+/// `entries` by pod and container (pkg/kubelet/cm/cpumanager/state/checkpoint.go); absent under the policy `none`.
+#[derive(Deserialize)]
+struct CpuManager {
+    #[serde(default, deserialize_with = "null_as_empty")]
+    entries: BTreeMap<String, BTreeMap<String, CpuSet>>,
 }
 
 #[derive(Deserialize)]

@@ -17,14 +17,17 @@ pub mod rootfs;
 
 mod cache;
 mod call;
+mod cpuset;
 mod error;
 mod host;
 mod keep;
 mod nvidia;
 mod tool;
+mod topology;
 
 pub use arm::Placing;
 pub use cache::problems;
+pub use cpuset::{Allowed, allowed};
 pub use error::DeviceError;
 pub use host::Host;
 pub use keep::{forget, keep, kept, sweep};
@@ -42,3 +45,4 @@ pub use nvidia::nodes::{
 pub use nvidia::observe::observe;
 pub use nvidia::proc_tree::proc_tree;
 pub use tool::{Errand, Tool};
+pub use topology::topology;

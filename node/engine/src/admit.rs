@@ -18,12 +18,13 @@ use plan::trust::{
     OtherAllocator, env_may_ask, may_ask, may_hold, may_name_devices, other_matters,
 };
 use plan::visible::Visible;
-use plan::{Capabilities, Gpu, GrantId, Inventory, Refusal, Want, Warning};
+use plan::{Capabilities, Gpu, GrantId, Inventory, NodeSet, Pinning, Refusal, Want, Warning};
 
 use crate::ask::Ask;
 use crate::claim::{Claim, Facts, Taken, take};
 use crate::crash::point;
 use crate::edits::{Parts, Variables, edits, joined};
+use crate::pinning::{Around, left_alone, may_be_pinned};
 use crate::prior::{self, Prior};
 use crate::{Denied, Fault, Node};
 use crate::{instances, mode};
@@ -55,6 +56,10 @@ pub(crate) struct Given {
     /// Whether the root is the container's own, to be written to.
     pub(crate) own_root: bool,
     pub(crate) placings: Vec<Placing>,
+    /// The memory nodes that its processes prefer.
+    pub(crate) preferred: NodeSet,
+    /// The pod's UID and the container's name in it, as the kubelet knows it.
+    pub(crate) pod: Option<(String, String)>,
     /// What the container runs without.
     pub(crate) notes: Vec<String>,
 }
@@ -88,6 +93,18 @@ impl Admission {
         self.given.as_ref().map(|given| &given.grant)
     }
 
+    /// The NUMA nodes whose memory its processes are to prefer; none where that is left alone.
+    pub fn preferred_memory(&self) -> Vec<u32> {
+        self.given.as_ref().map_or_else(Vec::new, |given| given.preferred.iter().collect())
+    }
+
+    /// Something that the container runs without, found out by the caller before it is armed.
+    pub fn lacks(&mut self, what: &str, why: &str) {
+        if let Some(given) = self.given_mut() {
+            given.note(&Warning::Without { what: what.to_owned(), why: why.to_owned() });
+        }
+    }
+
     pub(crate) fn given(&self) -> Option<&Given> {
         self.given.as_deref()
     }
@@ -112,6 +129,7 @@ struct Work<'a> {
     tree: Option<&'a DriverTree>,
     layered: bool,
     prior_edits: Option<oci_specs::Edits>,
+    pinning: &'a Pinning,
 }
 
 impl Node {
@@ -153,10 +171,12 @@ impl Node {
             .then(|| device::driver_tree(&self.host, &self.tool, &driver, &capabilities))
             .transpose()?;
         point("admit.prepared");
+        let around = Around::of(self, ask)?;
         let sandbox_init = sandbox_init.map(process_id).transpose()?;
         let taken = loop {
             let (inventory_now, capabilities) = (&inventory, &capabilities);
-            let facts = Facts { ask, inventory: inventory_now, capabilities, sandbox_init };
+            let around = &around;
+            let facts = Facts { ask, around, inventory: inventory_now, capabilities, sandbox_init };
             match take(self, &ledger, &claim, facts) {
                 Err(Denied::Refused(refusal)) => {
                     let switched = mode::switch_for(self, &ledger, &claim, ask, &inventory)?;
@@ -169,7 +189,21 @@ impl Node {
         point("admit.taken");
         let (mut known, fresh) = (Some(known), progress.is_some());
         let layered = tree.as_ref().is_some_and(|tree| fits(tree, &rootfs.layers));
-        let work = Work { ask, inventory: &inventory, tree: tree.as_ref(), layered, prior_edits };
+        let mut notes = Vec::new();
+        let pinning = grant.members.iter().find(|member| member.container == ask.container);
+        let pinning = pinning.map(|member| member.pinning.clone()).unwrap_or_default();
+        if let Some(why) = left_alone(&pinning) {
+            tracing::warn!(container = ask.container, why, "not pinned");
+            notes.push(why);
+        }
+        let work = Work {
+            ask,
+            inventory: &inventory,
+            tree: tree.as_ref(),
+            layered,
+            prior_edits,
+            pinning: &pinning,
+        };
         let made = instances::make(self, &ledger, &grant, &mut known, fresh);
         let (env, placings) = match made.and_then(|grant| self.apply(work, &grant, bundle)) {
             Ok(applied) => applied,
@@ -194,7 +228,9 @@ impl Node {
                 layered,
                 own_root: rootfs.own,
                 placings,
-                notes: Vec::new(),
+                preferred: pinning.preferred,
+                pod: ask.asker.pod.as_ref().map(|pod| (pod.uid.clone(), pod.container.clone())),
+                notes,
             })),
         })
     }
@@ -212,6 +248,7 @@ impl Node {
                 false => None,
             };
             may_ask(request, &asker, &self.policy, &OtherAllocator(other), prior.is_some())?;
+            may_be_pinned(self, request, &asker)?;
         }
         if let Some(prior) = prior {
             if let Some(request) = &ask.request {
@@ -247,7 +284,7 @@ impl Node {
         grant: &Grant,
         bundle: &Bundle,
     ) -> Result<(Variables, Vec<Placing>), Denied> {
-        let Work { ask, inventory, tree, layered, prior_edits } = work;
+        let Work { ask, inventory, tree, layered, prior_edits, pinning } = work;
         let gpus = gpus_of(grant, inventory);
         let migs = migs_of(grant);
         let nodes = device::device_nodes(&self.host, &gpus, &migs)?;
@@ -265,7 +302,10 @@ impl Node {
         point("admit.links");
         let proc = device::proc_tree(&self.host, &gpus, &migs)?;
         point("admit.trees");
+        let gpu_cpus = self.gpu_cpus(grant, &ask.container, &gpus, inventory, pinning)?;
         let parts = Parts {
+            pinning,
+            gpu_cpus,
             host: &self.host,
             grant,
             nodes: &nodes,

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use oci_specs::cdi::{self, QualifiedName};
-use oci_specs::{Device, SpecView};
+use oci_specs::{CpuView, Device, SpecView};
 use plan::trust::{Asker, Pod};
 use plan::visible::Visible;
 use plan::{Refusal, Request};
@@ -43,6 +43,10 @@ pub struct Ask {
     pub(crate) request: Option<Request>,
     pub(crate) evidence: Evidence,
     pub(crate) env: Vec<String>,
+    /// CPUs, memory nodes and quota that its launcher named.
+    pub(crate) cpu: CpuView,
+    /// `linux.cgroupsPath`.
+    pub(crate) cgroups_path: String,
 }
 
 /// Traces that another allocator has decided.
@@ -101,6 +105,8 @@ impl Ask {
             request,
             evidence,
             env: spec.process.as_ref().map(|process| process.env.clone()).unwrap_or_default(),
+            cpu: spec.linux.as_ref().map(|linux| linux.resources.cpu.clone()).unwrap_or_default(),
+            cgroups_path: spec.cgroups_path().to_owned(),
         }))
     }
 

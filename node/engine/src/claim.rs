@@ -3,6 +3,7 @@
 //! Decides, with `plan`, who gets what, and writes it down before anything is done about it. Must not touch devices or the container.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::sync::Arc;
@@ -14,11 +15,12 @@ use ledger::{
 };
 use plan::mig::{Devices, Place, Slot};
 use plan::requirement::Requirements;
-use plan::{Capabilities, GrantId, Inventory, Placement, Refusal, Request, Scope, Want};
+use plan::{Capabilities, GrantId, Inventory, Pinning, Placement, Refusal, Request, Scope, Want};
 
 use crate::ask::Ask;
 use crate::crash::point;
 use crate::node::Node;
+use crate::pinning::{Around, Pinned, pinned};
 use crate::{Denied, Fault};
 
 /// How long the node lock may be held by others before something is wrong.
@@ -58,6 +60,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) inventory: &'a Inventory,
     pub(crate) capabilities: &'a Capabilities,
     pub(crate) sandbox_init: Option<ledger::ProcessId>,
+    pub(crate) around: &'a Around,
 }
 
 /// Takes the claim, or joins it where the pod (or this container's former self) holds it already.
@@ -111,8 +114,9 @@ fn attempt(
         if node.lives(ledger, &locked.grants()[held])? {
             agree(&locked.grants()[held], claim)?;
             still_good(&locked.grants()[held], facts, required)?;
+            let pinned = pinned(node, locked.grants(), &locked.grants()[held], facts)?;
             let grant = locked.change(|grants| {
-                join(Arc::make_mut(&mut grants[held]), facts);
+                join(Arc::make_mut(&mut grants[held]), facts, pinned);
                 Arc::clone(&grants[held])
             })?;
             point("admit.joined");
@@ -125,17 +129,23 @@ fn attempt(
             dead = Some(held);
         }
     }
-    let placement = match dead {
-        None => place(node, locked.grants(), claim, facts, required)?,
+    let decide = |grants: &[Arc<Grant>]| {
+        let placement = place(node, grants, claim, facts, required)?;
+        let slots = placement.slots.clone();
+        let mut grant = grant(claim, facts, owner, placement)?;
+        let pinned = pinned(node, grants, &grant, facts)?;
+        join(&mut grant, facts, pinned);
+        Ok::<_, Denied>((grant, slots))
+    };
+    let (mut grant, slots) = match dead {
+        None => decide(locked.grants())?,
         Some(dead) => {
             let mut grants = locked.grants().to_vec();
             grants.remove(dead);
-            place(node, &grants, claim, facts, required)?
+            decide(&grants)?
         }
     };
     point("admit.decided");
-    let slots = placement.slots.clone();
-    let mut grant = grant(claim, facts, owner, placement)?;
     let progress = ledger.begin(&grant.id)?;
     point("admit.in-progress");
     let grant = locked.change(|grants| {
@@ -196,22 +206,24 @@ fn still_good(held: &Grant, facts: Facts<'_>, required: &Requirements<'_>) -> Re
     facts.inventory.driver.as_ref().map_or(Ok(()), |driver| required.check(driver, &gpus))
 }
 
-fn join(held: &mut Grant, facts: Facts<'_>) {
+fn join(held: &mut Grant, facts: Facts<'_>, pinned: Pinned) {
     let ask = facts.ask;
     held.members.retain(|member| member.container != ask.container);
-    held.members.push(member(ask));
+    held.members.push(member(ask, pinned.pinning));
+    held.exclusive.extend(pinned.exclusive);
     if held.sandbox_init.is_none() {
         held.sandbox_init = facts.sandbox_init;
     }
     held.unconfined |= ask.unconfined().is_some();
 }
 
-fn member(ask: &Ask) -> Member {
+fn member(ask: &Ask, pinning: Pinning) -> Member {
     Member {
         container: ask.container.clone(),
         name: ask.name().unwrap_or_default().to_owned(),
         init: None,
         cgroup: None,
+        pinning,
     }
 }
 
@@ -328,8 +340,9 @@ fn grant(
         unconfined: ask.unconfined().is_some(),
         candidates: placement.candidates.into(),
         closeness: placement.closeness,
+        exclusive: BTreeMap::new(),
         sandbox_init: facts.sandbox_init,
-        members: vec![member(ask)],
+        members: Vec::new(),
         notes: Vec::new(),
         created: now(),
     })

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{env, fs, io};
 
-use plan::Policy;
+use plan::{CpuSet, Policy};
 use serde::{Deserialize, Serialize};
 
 /// Where the configuration lives unless `BERTH_CONFIG` names another file.
@@ -94,6 +94,10 @@ impl RuntimeSection {
 pub struct NodeSection {
     /// `gpus`: UUIDs or PCI addresses of the GPUs that Berth may hand out; empty for all.
     pub gpus: Vec<String>,
+    /// `exclusive-cpus`: CPUs that containers may have for themselves, as a list; no other container with a GPU gets them.
+    pub exclusive_cpus: CpuSet,
+    /// `reserved-cpus`: CPUs that no container with a GPU gets.
+    pub reserved_cpus: CpuSet,
     /// `root`: the host's root, below which devices, /proc, /sys and the driver are looked for.
     pub root: PathBuf,
     /// `driver-root`: root of the driver's files inside `root`; `/run/nvidia/driver` with a driver container.
@@ -122,6 +126,8 @@ impl Default for NodeSection {
     fn default() -> Self {
         Self {
             gpus: Vec::new(),
+            exclusive_cpus: CpuSet::none(),
+            reserved_cpus: CpuSet::none(),
             root: "/".into(),
             driver_root: "/".into(),
             nvml: "libnvidia-ml.so.1".into(),

@@ -11,7 +11,7 @@ use plan::{Capability, GrantId, Warning};
 
 use crate::admit::{Admission, Given};
 use crate::crash::point;
-use crate::{Fault, Node};
+use crate::{Fault, Node, pinning};
 
 impl Node {
     /// Makes the driver's libraries known to the loader of the image whose root is mounted at `rootfs`.
@@ -99,8 +99,10 @@ impl Node {
 
     /// Forgets what was kept for a container that has it by now, or never will.
     pub(crate) fn forget(&self, grant: &GrantId, container: &str) {
-        if let Err(error) = device::forget(&self.host, &kept_name(grant, container)) {
-            tracing::warn!(container, %error, "left for reconcile");
+        for name in [kept_name(grant, container), pinning::kept_name(grant, container)] {
+            if let Err(error) = device::forget(&self.host, &name) {
+                tracing::warn!(container, %error, "left for reconcile");
+            }
         }
     }
 
@@ -109,8 +111,11 @@ impl Node {
         let kept = device::kept(&self.host)?;
         // Read after the listing: what is kept is kept for a grant that is in the ledger before.
         let grants = if kept.is_empty() { Vec::new() } else { ledger.snapshot()?.grants };
-        let needed =
-            |name: &String| grants.iter().any(|grant| name.starts_with(&kept_name(&grant.id, "")));
+        let needed = |name: &String| {
+            let starts = |kept: String| name.starts_with(&kept);
+            let of = |id| starts(kept_name(id, "")) || starts(pinning::kept_name(id, ""));
+            grants.iter().any(|grant| of(&grant.id))
+        };
         for name in kept.iter().filter(|name| !name.starts_with('.') && !needed(name)) {
             device::forget(&self.host, name)?;
         }

@@ -5,7 +5,9 @@
 use device::{DeviceNode, DriverTree, Host};
 use ledger::{Grant, Origin};
 use oci_specs::{Device, DeviceRule, Edits, Mount};
-use plan::MigUuid;
+use plan::{MigUuid, Pinning};
+
+use crate::pinning::GpuCpus;
 
 /// Environment variables: names and values.
 pub(crate) type Variables = Vec<(String, String)>;
@@ -20,13 +22,23 @@ pub(crate) struct Parts<'a> {
     pub(crate) layered: bool,
     /// Whether another has marked the container as injected.
     pub(crate) already_void: bool,
+    /// What the container is held to.
+    pub(crate) pinning: &'a Pinning,
+    /// CPUs near each GPU, where they differ: the variable, and the file with the same.
+    pub(crate) gpu_cpus: Option<GpuCpus>,
     /// Whether device rules hold at all.
     pub(crate) confined: bool,
 }
 
 /// The edits of one grant.
 pub(crate) fn edits(parts: &Parts<'_>) -> Edits {
-    let mut edits = Edits { env: env(parts), ..Edits::default() };
+    let mut edits = Edits {
+        env: env(parts),
+        cpus: parts.pinning.effective.as_ref().map(ToString::to_string),
+        mems: parts.pinning.memory.as_ref().map(ToString::to_string),
+        ..Edits::default()
+    };
+    edits.mounts.extend(parts.gpu_cpus.iter().map(GpuCpus::mount));
     for node in parts.nodes {
         edits.devices.push(Device {
             path: node.path.clone(),
@@ -63,6 +75,7 @@ fn env(parts: &Parts<'_>) -> Variables {
     if !(external && parts.already_void) {
         env.push(("NVIDIA_VISIBLE_DEVICES".into(), visible(parts.grant)));
     }
+    env.extend(parts.gpu_cpus.iter().map(GpuCpus::variable));
     env
 }
 
@@ -100,6 +113,12 @@ fn binds(tree: &DriverTree) -> Vec<Mount> {
         .collect()
 }
 
+/// One bind, read-only.
+pub(crate) fn bind(source: &std::path::Path, destination: &str) -> Mount {
+    let options = ["ro", "bind", "rprivate", "nosuid", "nodev", "noexec"];
+    mount(&source.to_string_lossy(), destination, &options)
+}
+
 fn mount(source: &str, destination: &str, options: &[&str]) -> Mount {
     Mount {
         destination: destination.to_owned(),
@@ -119,6 +138,8 @@ pub(crate) fn joined(theirs: Edits, ours: Edits) -> Edits {
     all.device_rules.extend(ours.device_rules);
     all.mounts.extend(ours.mounts);
     all.env.extend(ours.env);
+    all.cpus = ours.cpus.or(all.cpus);
+    all.mems = ours.mems.or(all.mems);
     all
 }
 

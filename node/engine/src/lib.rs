@@ -21,9 +21,11 @@ mod fault;
 mod instances;
 mod mode;
 mod node;
+mod pinning;
 mod prior;
 mod reconcile;
 mod release;
+mod update;
 #[cfg(feature = "nvml")]
 mod works;
 
@@ -37,7 +39,8 @@ pub use ledger::{
 };
 pub use node::Node;
 pub use plan::{
-    Ancestor, Candidate, Capabilities, Driver, Gpu, GpuUuid, GrantId, Inventory, Peer, Refusal,
-    Verdict,
+    Ancestor, Candidate, Capabilities, CpuSet, Driver, Gpu, GpuUuid, GrantId, Inventory, NodeSet,
+    Peer, Pinning, Refusal, Verdict, Warning,
 };
 pub use reconcile::Report;
+pub use update::Update;

@@ -66,6 +66,7 @@ fn holder(gpu: &Gpu) -> Result<Grant, Fault> {
         unconfined: false,
         candidates: Vec::new().into(),
         closeness: String::new(),
+        exclusive: BTreeMap::new(),
         sandbox_init: None,
         members: Vec::new(),
         notes: Vec::new(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use device::{Host, Tool};
 use ledger::{Grant, Ledger, Snapshot};
-use plan::{GpuUuid, Inventory, Policy};
+use plan::{CpuSet, GpuUuid, Inventory, Policy};
 
 use crate::Fault;
 use crate::config::Config;
@@ -28,6 +28,10 @@ pub struct Node {
         allow(dead_code, reason = "only the child that destroys it waits")
     )]
     pub(crate) linger: Duration,
+    /// CPUs that containers may have for themselves.
+    pub(crate) exclusive_cpus: CpuSet,
+    /// CPUs that nobody gets.
+    pub(crate) reserved_cpus: CpuSet,
 }
 
 impl Node {
@@ -52,6 +56,8 @@ impl Node {
             cdi_dirs: node.cdi_dirs.clone(),
             release_wait: Duration::from_secs(node.release_wait.into()),
             linger: Duration::from_secs(node.mig_linger.into()),
+            exclusive_cpus: node.exclusive_cpus.clone(),
+            reserved_cpus: node.reserved_cpus.clone(),
         }
     }
 

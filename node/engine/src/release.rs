@@ -145,6 +145,7 @@ pub(crate) fn retire(
             let grant = Arc::make_mut(shared);
             grant.state = State::Releasing;
             grant.members.clear();
+            grant.exclusive.clear();
             works.push(grant.id.clone());
         }
         shared.has_works()

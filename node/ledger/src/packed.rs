@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 
-use plan::{Candidate, Capabilities, GpuUuid, GrantId, Verdict};
+use plan::{Candidate, Capabilities, CpuSet, GpuUuid, GrantId, Verdict};
 use serde::de::Error;
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +52,8 @@ pub(crate) struct Record<'a> {
     unconfined: bool,
     candidates: Vec<usize>,
     closeness: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    exclusive: Cow<'a, BTreeMap<String, CpuSet>>,
     sandbox_init: Option<ProcessId>,
     members: Cow<'a, [Member]>,
     #[serde(default, skip_serializing_if = "<[String]>::is_empty")]
@@ -118,6 +120,7 @@ impl<'a> Packing<'a> {
             unconfined: grant.unconfined,
             candidates: self.candidates.of_all(&grant.candidates, key),
             closeness: Cow::Borrowed(&grant.closeness),
+            exclusive: Cow::Borrowed(&grant.exclusive),
             sandbox_init: grant.sandbox_init,
             members: Cow::Borrowed(&grant.members),
             notes: Cow::Borrowed(&grant.notes),
@@ -165,6 +168,7 @@ impl<'a> Unpacking<'a> {
             capabilities: record.capabilities.into_owned(),
             unconfined: record.unconfined,
             closeness: record.closeness.into_owned(),
+            exclusive: record.exclusive.into_owned(),
             sandbox_init: record.sandbox_init,
             members: record.members.into_owned(),
             notes: record.notes.into_owned(),

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use plan::mig::{Devices, Place, ProfileName, Slot};
 use plan::occupancy::Slice;
 use plan::{
-    Candidate, Capabilities, GpuUuid, GrantId, Holder, Mib, MigUuid, Occupancy, PciAddress,
+    Candidate, Capabilities, CpuSet, GpuUuid, GrantId, Holder, Mib, MigUuid, Occupancy, PciAddress,
+    Pinning,
 };
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -73,6 +74,9 @@ pub struct Member {
     pub init: Option<ProcessId>,
     /// Its own cgroup's folder on the host, if it has one.
     pub cgroup: Option<PathBuf>,
+    /// CPUs and memory that it is held to, or prefers.
+    #[serde(default, skip_serializing_if = "Pinning::is_nothing")]
+    pub pinning: Pinning,
 }
 
 /// A GPU as it was when it was given.
@@ -195,6 +199,8 @@ pub struct Grant {
     pub candidates: Arc<[Candidate]>,
     /// How close the GPUs are, in words.
     pub closeness: String,
+    /// CPUs of the exclusive pool, by the name of the container that asked for its own; without a name, for all that share the grant.
+    pub exclusive: BTreeMap<String, CpuSet>,
     /// First process of the owner's sandbox, where there is a pod.
     pub sandbox_init: Option<ProcessId>,
     /// The containers that use it.

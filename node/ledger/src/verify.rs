@@ -27,6 +27,16 @@ pub enum Finding {
         /// Another.
         other: String,
     },
+    /// CPUs that two have for themselves.
+    #[error("CPUs {cpus} are held twice: by {one} and by {other}")]
+    CpusTwice {
+        /// The CPUs.
+        cpus: String,
+        /// A grant.
+        one: String,
+        /// Another, or the same for another of its containers.
+        other: String,
+    },
     /// The process that was making the container is gone.
     #[error("{grant} is reserved, and nobody is making its container; run `berth reconcile`")]
     Abandoned {
@@ -61,7 +71,22 @@ pub(crate) fn findings(grants: &[Arc<Grant>], unmarked: &[GrantId]) -> Vec<Findi
             found.push(Finding::Abandoned { grant: named(grant) });
         }
     }
+    found.extend(cpus_twice_held(grants));
     found.extend(twice_held(grants).into_iter().map(Finding::Holding));
+    found
+}
+
+/// CPUs that were given to two containers, or claims, alone.
+fn cpus_twice_held(grants: &[Arc<Grant>]) -> Vec<Finding> {
+    let held =
+        || grants.iter().flat_map(|grant| grant.exclusive.values().map(move |set| (grant, set)));
+    let mut found = Vec::new();
+    for (place, (one, cpus)) in held().enumerate() {
+        for (other, others) in held().skip(place + 1).filter(|(_, others)| others.meets(cpus)) {
+            let (one, other) = (named(one), named(other));
+            found.push(Finding::CpusTwice { cpus: cpus.and(others).to_string(), one, other });
+        }
+    }
     found
 }
 

@@ -38,6 +38,7 @@ fn grant(number: u64) -> Grant {
         unconfined: false,
         candidates: [].into(),
         closeness: String::new(),
+        exclusive: BTreeMap::new(),
         sandbox_init: None,
         members: Vec::new(),
         notes: Vec::new(),

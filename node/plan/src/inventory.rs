@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::cpus::Topology;
 use crate::ids::{GpuUuid, Mib, MigUuid, PciAddress};
 use crate::mig::{Instance, Place, Profile, ProfileName, Slot};
 
@@ -16,6 +17,9 @@ pub struct Inventory {
     pub driver: Option<Driver>,
     /// GPUs in the driver's own order (`nvidia-smi`'s index).
     pub gpus: Vec<Gpu>,
+    /// CPUs and memory around them.
+    #[serde(default)]
+    pub topology: Topology,
 }
 
 /// The loaded kernel driver.

@@ -8,6 +8,7 @@
 pub mod audit;
 pub mod capability;
 mod ceiling;
+pub mod cpus;
 pub mod glob;
 pub mod ids;
 pub mod inventory;
@@ -24,12 +25,13 @@ pub mod warning;
 pub mod words;
 
 pub use capability::{Capabilities, Capability};
+pub use cpus::{CpuSet, Near, NodeSet, Pinning, Topology};
 pub use ids::{GpuUuid, GrantId, Mib, MigUuid, PciAddress};
 pub use inventory::{Ancestor, CudaVersion, Driver, Gpu, Inventory, Peer};
 pub use occupancy::{Holder, Occupancy, Slice};
 pub use place::{Candidate, Placement, Verdict, decide};
 pub use policy::Policy;
 pub use refusal::Refusal;
-pub use request::{Request, Scope, Want};
+pub use request::{Cpus, Numa, Request, Scope, Want};
 pub use visible::Visible;
 pub use warning::Warning;

@@ -78,6 +78,8 @@ pub struct Policy {
     pub env_requests: EnvRequests,
     /// Who may name exact devices.
     pub devices: Audience,
+    /// Who may have CPUs of `node.exclusive-cpus` for themselves.
+    pub exclusive_cpus: Audience,
     /// Whether a privileged container may have a request; it is then recorded as unconfined.
     pub privileged: bool,
     /// Whether hooks of a CDI specification that Berth resolves itself are kept, NVIDIA's own excepted (Berth does their work).
@@ -100,6 +102,7 @@ impl Default for Policy {
             namespaces: Vec::new(),
             env_requests: EnvRequests::default(),
             devices: Audience::default(),
+            exclusive_cpus: Audience::Off,
             privileged: false,
             cdi_hooks: false,
             // A GPU in MIG mode is lost to those who need it whole, and only the operator can say whether that is wanted.

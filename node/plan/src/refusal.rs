@@ -176,6 +176,43 @@ pub enum Refusal {
         /// `nearest fit: gpus 1`, or `nothing more fits`.
         nearest: String,
     },
+    /// Exclusive CPUs where none are set aside.
+    #[error(
+        "berth: annotation {}={}: this node has no CPUs to give to one container alone; write auto, or the node's operator sets them aside with node.exclusive-cpus",
+        shown(.key), quoted(.value)
+    )]
+    NoPool {
+        /// Key as written.
+        key: String,
+        /// Value as written.
+        value: String,
+    },
+    /// Too few exclusive CPUs are free.
+    #[error(
+        "berth: no room for cpus {wanted}: {states}of node.exclusive-cpus {pool}, {free} are free; {nearest}"
+    )]
+    NoCpus {
+        /// How many.
+        wanted: u32,
+        /// The pool.
+        pool: String,
+        /// Who holds what of it, each with `; ` behind.
+        states: String,
+        /// What is free of it.
+        free: String,
+        /// `nearest fit: cpus 4`, or `nothing is free`.
+        nearest: String,
+        /// Whether CPUs that are being released would make room, so that waiting helps.
+        releasing: bool,
+    },
+    /// Memory cannot be confined to that near the GPUs.
+    #[error("berth: annotation {}=\"strict\": {why}; write prefer, or leave it out", shown(.key))]
+    StrictMemory {
+        /// Key as written.
+        key: String,
+        /// Why not.
+        why: String,
+    },
     /// No driver, so no GPUs.
     #[error(
         "berth: no NVIDIA driver is loaded on this node, so it has no GPU to give; load the driver (modprobe nvidia) or choose another node"
@@ -298,14 +335,22 @@ pub enum Refusal {
 impl Refusal {
     /// Whether it could be another answer if less were held.
     pub fn is_for_want_of_room(&self) -> bool {
-        matches!(self, Self::NoRoom { .. } | Self::PriorHeld { .. } | Self::Ceiling { .. })
+        matches!(
+            self,
+            Self::NoRoom { .. }
+                | Self::NoCpus { .. }
+                | Self::PriorHeld { .. }
+                | Self::Ceiling { .. }
+        )
     }
 
     /// Whether something is being given back that would make room, so that waiting helps.
     pub fn is_waiting_for_release(&self) -> bool {
         matches!(
             self,
-            Self::NoRoom { releasing: true, .. } | Self::PriorHeld { releasing: true, .. }
+            Self::NoRoom { releasing: true, .. }
+                | Self::NoCpus { releasing: true, .. }
+                | Self::PriorHeld { releasing: true, .. }
         )
     }
 

@@ -146,6 +146,24 @@ fn is_among(asker: &Asker, audience: Audience) -> bool {
     }
 }
 
+/// Whether a container may have CPUs for itself; `key` is the annotation that asks.
+///
+/// # Errors
+/// [`Refusal::NotAllowed`] naming it and the policy key.
+pub fn may_have_exclusive_cpus(key: &str, asker: &Asker, policy: &Policy) -> Result<(), Refusal> {
+    if is_among(asker, policy.exclusive_cpus) {
+        return Ok(());
+    }
+    let now = policy.exclusive_cpus.word();
+    let setting = if asker.pod.is_some() { "all" } else { "non-cri" };
+    Err(Refusal::NotAllowed {
+        key: key.to_owned(),
+        asker: asker.named(),
+        reason: format!("policy.exclusive-cpus is \"{now}\", and auto would share CPUs"),
+        setting: format!("policy.exclusive-cpus = \"{setting}\""),
+    })
+}
+
 impl Asker {
     /// As refusals name it.
     fn named(&self) -> String {

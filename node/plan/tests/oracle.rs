@@ -60,7 +60,7 @@ fn scenes(most: usize) -> impl Strategy<Value = Scene> {
             }
             gpus.push(one);
         }
-        let mut inventory = Inventory { driver: Some(driver()), gpus };
+        let mut inventory = Inventory { driver: Some(driver()), gpus, ..Inventory::default() };
         connect(&mut inventory, |a, b| {
             let (links, ancestor) = ways[a as usize * most + b as usize];
             (links, ANCESTORS[ancestor])

@@ -182,7 +182,7 @@ fn a_node_without_driver_or_without_gpus_says_which() {
         "berth: no NVIDIA driver is loaded on this node, so it has no GPU to give; \
          load the driver (modprobe nvidia) or choose another node"
     );
-    let empty = Inventory { driver: Some(driver()), gpus: Vec::new() };
+    let empty = Inventory { driver: Some(driver()), gpus: Vec::new(), ..Inventory::default() };
     assert_eq!(
         refusal(&whole(1), &empty, &held(&[]), &Policy::default()).to_string(),
         "berth: no room for gpus 1: this node has no GPU; nothing is free"

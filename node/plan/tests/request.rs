@@ -203,8 +203,6 @@ fn fields_of_later_versions_say_so_and_what_to_do() {
         ("memory", "8Gi"),
         ("compute", "25%"),
         ("extras", "gds"),
-        ("cpus", "8"),
-        ("numa", "strict"),
         ("isolation", "limited"),
         ("driver-capabilities", "compute,video"),
         ("driver-capabilities", "all"),
@@ -217,17 +215,43 @@ fn fields_of_later_versions_say_so_and_what_to_do() {
         "berth: annotation berth.dev/memory=\"8Gi\": memory is not in this version; ask for whole GPUs with gpus or devices"
     );
     assert_eq!(
-        refused(&[("berth.dev/gpus", "1"), ("berth.dev/numa", "strict")], None),
-        "berth: annotation berth.dev/numa=\"strict\": numa: strict is not in this version; write prefer or off, or leave it out"
+        refused(&[("berth.dev/gpus", "1"), ("berth.dev/isolation", "view")], None),
+        "berth: annotation berth.dev/isolation=\"view\": isolation: view is not in this version; write any, or leave it out"
     );
 }
 
 #[test]
-fn defaults_of_later_fields_are_accepted() {
+fn cpus_and_memory_are_read_and_the_containers_own_beat_the_pods() {
+    let asked = |value: &str| match parse(&[("berth.dev/cpus", value)], None) {
+        Some(request) => request.cpus,
+        None => panic!("{value}: no request"),
+    };
+    let eight = Cpus::Exclusively(std::num::NonZeroU32::new(8).expect("eight"));
+    assert_eq!([asked("auto"), asked("off"), asked("8")], [Cpus::Auto, Cpus::Off, eight]);
+    let pairs =
+        [("berth.dev/cpus", "off"), ("a.berth.dev/cpus", "8"), ("berth.dev/numa", "strict")];
+    let own = parse(&pairs, Some("a")).expect("a request");
+    assert_eq!((own.cpus, own.own_cpus, own.numa), (eight, true, Numa::Strict));
+    assert_eq!(
+        (own.cpus_key(), own.numa_key()),
+        ("a.berth.dev/cpus".into(), "berth.dev/numa".into())
+    );
+    let other = parse(&pairs, Some("b")).expect("a request");
+    assert_eq!((other.cpus, other.own_cpus), (Cpus::Off, false));
+    let plain = parse(&[("berth.dev/gpus", "1")], None).expect("a request");
+    assert_eq!((plain.cpus, plain.numa), (Cpus::Auto, Numa::Prefer));
+    let words = refused(&[("berth.dev/cpus", "9000")], None);
+    assert!(words.contains("at most 8192 CPUs"), "{words}");
+}
+
+#[test]
+fn values_of_fields_that_make_no_claim_are_accepted() {
     for (field, value) in [
         ("cpus", "auto"),
         ("cpus", "off"),
+        ("cpus", "8"),
         ("numa", "prefer"),
+        ("numa", "strict"),
         ("numa", "off"),
         ("isolation", "any"),
     ] {
@@ -237,10 +261,15 @@ fn defaults_of_later_fields_are_accepted() {
 }
 
 #[test]
-fn malformed_values_of_later_fields_are_malformed() {
-    for (field, value) in
-        [("cpus", "-8"), ("cpus", "08"), ("cpus", "+8"), ("numa", "Prefer"), ("isolation", "")]
-    {
+fn malformed_values_of_fields_that_make_no_claim_are_malformed() {
+    for (field, value) in [
+        ("cpus", "-8"),
+        ("cpus", "08"),
+        ("cpus", "+8"),
+        ("cpus", "0"),
+        ("numa", "Prefer"),
+        ("isolation", ""),
+    ] {
         let words = refused(&[(&format!("berth.dev/{field}"), value)], None);
         assert!(words.contains("it is not one of "), "{field}: {words}");
     }

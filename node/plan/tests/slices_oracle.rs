@@ -121,7 +121,11 @@ impl Scene {
             }
             gpu
         };
-        Inventory { driver: Some(driver()), gpus: self.chips.iter().map(gpu).collect() }
+        Inventory {
+            driver: Some(driver()),
+            gpus: self.chips.iter().map(gpu).collect(),
+            ..Inventory::default()
+        }
     }
 
     fn occupancy(&self) -> Occupancy<'static> {

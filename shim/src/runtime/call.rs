@@ -20,6 +20,7 @@ use nix::unistd::Pid;
 
 use super::ChildStdio;
 use super::error::{RuntimeError, last_words};
+use super::memory::MemoryPolicy;
 use crate::process::{Reaper, Spawned};
 
 /// How long a killed child may take to be gone before it is left to the reaper.
@@ -76,6 +77,14 @@ impl Call {
     /// Replaces the child's standard input.
     pub fn stdin(mut self, stdin: impl Into<OwnedFd>) -> Self {
         self.command.stdin(Stdio::from(stdin.into()));
+        self
+    }
+
+    /// Gives the child, and so whatever it launches, a memory policy.
+    pub fn memory(mut self, policy: Option<&MemoryPolicy>) -> Self {
+        if let Some(policy) = policy {
+            policy.before_exec(&mut self.command);
+        }
         self
     }
 

@@ -4,6 +4,7 @@
 
 mod call;
 mod error;
+mod memory;
 mod outliving;
 mod runc;
 
@@ -15,6 +16,7 @@ use async_trait::async_trait;
 
 pub use call::Call;
 pub use error::RuntimeError;
+pub use memory::MemoryPolicy;
 pub use outliving::no_launch_is_left;
 pub use runc::Runc;
 
@@ -42,6 +44,8 @@ pub struct Launch<'a> {
     pub console_socket: Option<&'a str>,
     /// The process's stdio.
     pub stdio: ChildStdio,
+    /// Where its memory comes from, if that is not left alone.
+    pub memory: Option<&'a MemoryPolicy>,
     /// Until when the caller waits, where it says; the configured deadline counts, too.
     pub patience: Option<Instant>,
 }

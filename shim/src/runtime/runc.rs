@@ -112,7 +112,8 @@ impl Runc {
         flags(&mut command);
         command.arg(id);
         let deadline = self.launch_deadline(launch.patience);
-        Call::launching(command, verb, id, deadline, launch.stdio, log).run(&self.reaper).await
+        let call = Call::launching(command, verb, id, deadline, launch.stdio, log);
+        call.memory(launch.memory).run(&self.reaper).await
     }
 }
 

@@ -7,36 +7,65 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use engine::{Admission, Ask, Owner, Rootfs};
+use engine::{Admission, Ask, Denied, Owner, Rootfs, Update};
 use oci_specs::Bundle;
 
+use super::container::Container;
 use super::error::TaskError;
 use super::shim::Shim;
 use crate::layers::layers;
 use crate::mount::Mount;
 use crate::off_loop::off_loop;
+use crate::runtime::MemoryPolicy;
 
 impl Shim {
-    /// Asks for what the bundle says. A container that asks for nothing gets an empty admission.
+    /// Asks for what the bundle says, and finds out how its processes' memory can be next to what it got. A container that asks for
+    /// nothing gets an empty admission.
     pub(super) async fn admit(
         &self,
         id: &str,
         bundle: &Arc<Bundle>,
         rootfs: &[Mount],
-    ) -> Result<Admission, TaskError> {
+    ) -> Result<(Admission, Option<MemoryPolicy>), TaskError> {
         let Some(ask) = Ask::read(self.owner(id), bundle.spec())? else {
-            return Ok(Admission::default());
+            return Ok((Admission::default(), None));
         };
         let (node, bundle) = (Arc::clone(&self.node), Arc::clone(bundle));
         let rootfs = Rootfs { layers: layers(rootfs), own: !rootfs.is_empty() };
         let sandbox = self.container(&self.group).ok().filter(|sandbox| sandbox.id != id);
         let sandbox_init = sandbox.map(|sandbox| sandbox.init.pid().cast_unsigned());
-        let admission = blocking("admit", move || node.admit(&ask, &bundle, &rootfs, sandbox_init));
-        let admission = admission.await??;
+        let admission = blocking("admit", move || {
+            let mut admission = node.admit(&ask, &bundle, &rootfs, sandbox_init)?;
+            let memory = preferred(&mut admission);
+            Ok::<_, Denied>((admission, memory))
+        });
+        let (admission, memory) = admission.await??;
         if admission.grant().is_some() {
             self.claimed.store(true, Ordering::Relaxed);
         }
-        Ok(admission)
+        Ok((admission, memory))
+    }
+
+    /// Lets the engine decide what of an update goes on.
+    pub(super) async fn merge_update(
+        &self,
+        container: &Arc<Container>,
+        resources: Vec<u8>,
+    ) -> Result<Update, TaskError> {
+        let (node, namespace) = (Arc::clone(&self.node), self.namespace.clone());
+        let container = Arc::clone(container);
+        let merge = move || {
+            let owner = Owner { namespace: &namespace, container: &container.id };
+            node.merge_update(&container.admission, owner, resources)
+        };
+        Ok(blocking("merge", merge).await??)
+    }
+
+    /// Tells the engine that an update was made.
+    pub(super) async fn updated(&self, id: &str, update: Update) -> Result<(), TaskError> {
+        let (node, namespace, id) = (Arc::clone(&self.node), self.namespace.clone(), id.to_owned());
+        let told = move || node.updated(update, Owner { namespace: &namespace, container: &id });
+        Ok(blocking("updated", told).await??)
     }
 
     /// Lets the engine prepare a mounted root filesystem.
@@ -97,6 +126,17 @@ impl Shim {
     fn owner<'a>(&'a self, id: &'a str) -> Owner<'a> {
         Owner { namespace: &self.namespace, container: id }
     }
+}
+
+/// The memory policy of what was given, tried on this thread, which ends with the admission. What cannot be had is noted, and gone without.
+fn preferred(admission: &mut Admission) -> Option<MemoryPolicy> {
+    let nodes = admission.preferred_memory();
+    if nodes.is_empty() {
+        return None;
+    }
+    MemoryPolicy::try_here(&nodes)
+        .inspect_err(|error| admission.lacks("memory near its GPUs", &error.to_string()))
+        .ok()
 }
 
 /// The root filesystem that the container's configuration names.

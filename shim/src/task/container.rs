@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 use super::error::TaskError;
 use super::process::Process;
 use crate::cgroup::{Cgroup, OomWatch};
-use crate::runtime::OciRuntime;
+use crate::runtime::{MemoryPolicy, OciRuntime};
 
 /// A container that exists.
 pub struct Container {
@@ -27,6 +27,8 @@ pub struct Container {
     pub runtime: Box<dyn OciRuntime>,
     /// What it was given.
     pub admission: Admission,
+    /// Where the memory of its processes comes from, if that is not left alone.
+    pub memory: Option<MemoryPolicy>,
     /// Whether the end of its init ends everything in it.
     pub private_pid_namespace: bool,
     /// Owner of its stdio pipes.
@@ -84,6 +86,7 @@ impl Container {
         init: Process,
         runtime: Box<dyn OciRuntime>,
         admission: Admission,
+        memory: Option<MemoryPolicy>,
         private_pid_namespace: bool,
         io_owner: (u32, u32),
         rootfs: Option<PathBuf>,
@@ -94,6 +97,7 @@ impl Container {
             init: Arc::new(init),
             runtime,
             admission,
+            memory,
             private_pid_namespace,
             io_owner,
             rootfs,

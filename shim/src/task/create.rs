@@ -35,7 +35,7 @@ use crate::mount::{Mount, mount_all, unmount_all};
 use crate::off_loop::off_loop;
 use crate::options::RuntimeOptions;
 use crate::remains;
-use crate::runtime::{CreateSwitches, Launch, OciRuntime, Runc};
+use crate::runtime::{CreateSwitches, Launch, MemoryPolicy, OciRuntime, Runc};
 use crate::stdio::{Client, Pending, StdioSpec, prepare};
 
 /// Where the runtime writes the init's PID; containerd's own shim has it there, too.
@@ -73,6 +73,7 @@ struct Undo<'a> {
     bundle: &'a Path,
     cgroups_path: &'a str,
     admission: Admission,
+    memory: Option<MemoryPolicy>,
     mounted: Option<PathBuf>,
     /// The runtime, once it has been asked to make something.
     runtime: Option<&'a Runc>,
@@ -123,6 +124,7 @@ impl Shim {
             bundle: &request.bundle,
             cgroups_path: bundle.spec().cgroups_path(),
             admission: Admission::default(),
+            memory: None,
             mounted: None,
             runtime: None,
         };
@@ -136,6 +138,7 @@ impl Shim {
         };
         let rootfs = undo.mounted.take();
         let admission = std::mem::take(&mut undo.admission);
+        let memory = undo.memory.take();
         let Made { process, exit, cgroup } = made;
         let pid = process.pid();
         let container = Arc::new(Container::new(
@@ -144,6 +147,7 @@ impl Shim {
             process,
             Box::new(runtime),
             admission,
+            memory,
             bundle.spec().has_private_pid_namespace(),
             options.io_owner,
             rootfs,
@@ -167,7 +171,7 @@ impl Shim {
         runtime: &'a Runc,
         undo: &mut Undo<'a>,
     ) -> Result<Made, TaskError> {
-        undo.admission = self.admit(&request.id, bundle, &request.rootfs).await?;
+        (undo.admission, undo.memory) = self.admit(&request.id, bundle, &request.rootfs).await?;
         if !request.rootfs.is_empty() {
             let layered = undo.admission.layer().map(|layer| with_layer(&request.rootfs, layer));
             let mounts = layered.as_ref().unwrap_or(&request.rootfs);
@@ -187,7 +191,7 @@ impl Shim {
         // Announced before the runtime runs: an init that is killed at once must not be missed.
         let expectation = self.reaper.expect();
         undo.runtime = Some(runtime);
-        run_create(request, options, runtime, &mut stdio).await?;
+        run_create(request, options, runtime, &mut stdio, undo.memory.as_ref()).await?;
         let pid = read_pid(&request.bundle.join(PID_FILE))?;
         let name = format!("container {:?}", request.id);
         let (handle, exit) = expectation.claim(pid).map_err(|source| TaskError::Watch {
@@ -234,6 +238,7 @@ async fn run_create(
     options: &RuntimeOptions,
     runtime: &Runc,
     stdio: &mut Pending,
+    memory: Option<&MemoryPolicy>,
 ) -> Result<(), TaskError> {
     let child = stdio.take_child();
     let launch = Launch {
@@ -242,6 +247,7 @@ async fn run_create(
         log: LOG_FILE,
         console_socket: stdio.console_socket(),
         stdio: child,
+        memory,
         patience: request.patience,
     };
     let switches =

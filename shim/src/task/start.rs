@@ -132,6 +132,7 @@ impl Shim {
             log: &files.log,
             console_socket: stdio.console_socket(),
             stdio: child,
+            memory: container.memory.as_ref(),
             patience,
         };
         let ran = container.runtime.exec(&container.id, launch, files.spec.clone()).await;

@@ -2,7 +2,8 @@
 //!
 //! Decides what of an Update goes on. containerd resends the whole stored resources each time, devices
 //! included, and has never seen what was changed in the bundle: devices are therefore taken out, or a
-//! device that was granted later would be lost.
+//! device that was granted later would be lost; and CPUs and memory of a container with a GPU are merged with
+//! what it was given (the engine's decision), or they would be, too.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -77,9 +78,20 @@ impl Shim {
             name: container.init.name.clone(),
             source,
         })?;
-        let updated = container.runtime.update(id, &resources, patience).await;
+        let holds = container.admission.grant().is_some();
+        let merged = match holds {
+            true => Some(self.merge_update(&container, resources.clone()).await?),
+            false => None,
+        };
+        let passed = merged.as_ref().map_or(&resources, |update| &update.resources);
+        let updated = container.runtime.update(id, passed, patience).await;
         updated
             .map_err(|source| TaskError::Runtime { what: "OCI runtime update failed", source })?;
+        if let Some(update) = merged
+            && let Err(error) = self.updated(id, update).await
+        {
+            warn!(id, %error, "what this update asked for is not in the ledger");
+        }
         turn.succeed();
         Ok(())
     }

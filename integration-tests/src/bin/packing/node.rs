@@ -43,7 +43,7 @@ impl Node {
         };
         let gpus: Vec<Gpu> = (0..GPUS).map(gpu).collect();
         let is_whole = std::array::from_fn(|index| !gpus[index].mig);
-        let inventory = Inventory { driver: Some(crate::driver()), gpus };
+        let inventory = Inventory { driver: Some(crate::driver()), gpus, ..Inventory::default() };
         let profiles = A100_80.profiles();
         Self { inventory, profiles, taken: [0; GPUS], whole: is_whole, held: Vec::new() }
     }

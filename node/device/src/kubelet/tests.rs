@@ -85,3 +85,21 @@ fn a_checkpoint_that_cannot_be_read_is_never_taken_for_empty() {
         }
     }
 }
+
+#[test]
+fn exclusive_cpus_are_those_of_that_container() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let read = |container: &str| exclusive_cpus(dir.path(), "u1", container);
+    assert_eq!(read("main").expect("no state, nothing given"), None);
+    let write = |text: &str| fs::write(dir.path().join(CPU_MANAGER), text).expect("written");
+    write(r#"{"policyName":"none","defaultCpuSet":"","checksum":1353318690}"#);
+    assert_eq!(read("main").expect("read"), None);
+    write(
+        r#"{"policyName":"static","defaultCpuSet":"0,4-7","entries":{"u1":{"main":"1-3"},"u2":{"side":"4"}},"checksum":1}"#,
+    );
+    let given = read("main").expect("read").map(|cpus| cpus.to_string());
+    assert_eq!(given.as_deref(), Some("1-3"));
+    assert_eq!(read("side").expect("read"), None, "another pod's");
+    write("{");
+    assert!(read("main").expect_err("broken").to_string().contains(CPU_MANAGER));
+}

@@ -49,12 +49,14 @@ pub(crate) fn grant(number: u64, gpus: &[u64]) -> Grant {
         ]
         .into(),
         closeness: "one GPU".to_owned(),
+        exclusive: BTreeMap::new(),
         sandbox_init: None,
         members: vec![Member {
             container: format!("container-{number}"),
             name: "c".to_owned(),
             init: None,
             cgroup: None,
+            pinning: Pinning::default(),
         }],
         notes: Vec::new(),
         created: 1_760_000_000,
@@ -92,8 +94,36 @@ fn any_given() -> impl Strategy<Value = GivenGpu> {
 
 fn any_member() -> impl Strategy<Value = Member> {
     let cgroup = option::of("/[a-z:.]{1,9}".prop_map(PathBuf::from));
-    (".*", ".*", option::of(any_process()), cgroup)
-        .prop_map(|(container, name, init, cgroup)| Member { container, name, init, cgroup })
+    (".*", ".*", option::of(any_process()), cgroup, any_pinning()).prop_map(
+        |(container, name, init, cgroup, pinning)| Member {
+            container,
+            name,
+            init,
+            cgroup,
+            pinning,
+        },
+    )
+}
+
+fn any_cpus() -> impl Strategy<Value = CpuSet> {
+    btree_set(0..256_u32, 0..4).prop_map(|set| set.into_iter().collect())
+}
+
+fn any_pinning() -> impl Strategy<Value = Pinning> {
+    let cpus = (option::of(any_cpus()), option::of(any_cpus()), any_cpus(), any_cpus());
+    let rest = (option::of(any_cpus()), any_cpus(), any::<bool>(), ".{0,4}", ".{0,4}");
+    (cpus, rest).prop_map(|((requested, effective, near, wide), rest)| Pinning {
+        requested,
+        effective,
+        near,
+        wide,
+        memory: rest.0,
+        preferred: rest.1,
+        exclusive: rest.2,
+        reason: rest.3,
+        memory_reason: rest.4,
+        requested_memory: None,
+    })
 }
 
 /// A MIG instance at `start` of a GPU, as far as it has come.
@@ -140,11 +170,13 @@ pub(crate) fn any_grant() -> impl Strategy<Value = Grant> {
         vec(any_candidate(), 0..6),
         ".*",
     );
-    let since = (option::of(any_process()), vec(any_member(), 0..3), vec(".*", 0..2), any::<u64>());
+    let exclusive = btree_map("[a-z]{0,3}", any_cpus(), 0..3);
+    let members = (vec(any_member(), 0..3), exclusive);
+    let since = (option::of(any_process()), members, vec(".*", 0..2), any::<u64>());
     (who, what, since).prop_map(|(who, what, since)| {
         let (id, owner, label, kubernetes_namespace, origin, state) = who;
         let (requested, gpus, slots, capabilities, unconfined, candidates, closeness) = what;
-        let (sandbox_init, members, notes, created) = since;
+        let (sandbox_init, (members, exclusive), notes, created) = since;
         let id = GrantId::from_bits(id);
         Grant {
             id,
@@ -160,6 +192,7 @@ pub(crate) fn any_grant() -> impl Strategy<Value = Grant> {
             unconfined,
             candidates: candidates.into(),
             closeness,
+            exclusive,
             sandbox_init,
             members,
             notes,

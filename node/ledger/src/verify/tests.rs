@@ -53,3 +53,16 @@ fn one_gpu_twice_in_one() {
     assert_eq!(found.len(), 1);
     assert!(found[0].contains("stands twice in ns/pod-1"), "{found:?}");
 }
+
+#[test]
+fn cpus_of_two_that_should_be_of_one() {
+    let mut two = [grant(1, &[0]), grant(2, &[1])];
+    for (grant, cpus) in two.iter_mut().zip(["0-3", "4-7"]) {
+        grant.exclusive.insert(String::new(), cpus.parse().expect("a list"));
+    }
+    assert_eq!(words(&two), [""; 0]);
+    two[1].exclusive.insert("c".to_owned(), "3,9".parse().expect("a list"));
+    let found = words(&two);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("CPUs 3 are held twice: by ns/pod-1"), "{found:?}");
+}

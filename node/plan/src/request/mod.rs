@@ -59,6 +59,30 @@ impl std::fmt::Display for Want {
     }
 }
 
+/// `cpus`: what is done about a container's CPUs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Cpus {
+    /// Those near its GPUs, shared with others.
+    #[default]
+    Auto,
+    /// So many for itself, from the pool that the operator set aside.
+    Exclusively(NonZeroU32),
+    /// Nothing.
+    Off,
+}
+
+/// `numa`: what is done about a container's memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Numa {
+    /// That near its GPUs is preferred.
+    #[default]
+    Prefer,
+    /// No other may be used.
+    Strict,
+    /// Nothing.
+    Off,
+}
+
 /// A container's request, parsed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
@@ -70,6 +94,12 @@ pub struct Request {
     pub opted_out: bool,
     /// `driver-capabilities`; `None` where the annotation is absent.
     pub capabilities: Option<Capabilities>,
+    /// `cpus`.
+    pub cpus: Cpus,
+    /// Whether `cpus` is addressed to this container alone, rather than to all of its pod.
+    pub own_cpus: bool,
+    /// `numa`.
+    pub numa: Numa,
     /// Annotations that the request was read from, as written: for the ledger and for refusals.
     pub written: BTreeMap<String, String>,
 }
@@ -128,6 +158,22 @@ impl Request {
         asking.map_or((DOMAIN, ""), |(key, value)| (key.as_str(), value.as_str()))
     }
 
+    /// The annotation `cpus` as it was written, or as it could have been.
+    pub fn cpus_key(&self) -> String {
+        self.key_of(Field::Cpus)
+    }
+
+    /// The annotation `numa`, likewise.
+    pub fn numa_key(&self) -> String {
+        self.key_of(Field::Numa)
+    }
+
+    fn key_of(&self, field: Field) -> String {
+        let is_it = |key: &&String| key.split_once('/').is_some_and(|(_, one)| one == field.name());
+        let plain = || format!("{DOMAIN}/{}", field.name());
+        self.written.keys().find(is_it).cloned().unwrap_or_else(plain)
+    }
+
     /// The refusal of a request that says how, where nothing says what: no claim, no prior allocation.
     pub fn needs_a_claim(&self) -> Refusal {
         let (key, value) = self.asking();
@@ -170,18 +216,22 @@ impl Request {
     fn of(fields: Fields<'_>, scope: Scope) -> Result<Self, Refusal> {
         one_claim(&fields)?;
         let (mut want, mut capabilities) = (None, None);
+        let (mut cpus, mut numa) = (Cpus::default(), Numa::default());
         for (field, written) in &fields {
             match field {
                 Field::Gpus => want = Some(Want::Whole(value::gpus(written)?)),
                 Field::Devices => want = Some(Want::Exactly(value::devices(written)?)),
                 Field::Mig => want = Some(value::mig(written)?),
                 Field::DriverCapabilities => capabilities = Some(value::capabilities(written)?),
+                Field::Cpus => cpus = value::cpus(written)?,
+                Field::Numa => numa = value::numa(written)?,
                 field => value::settled(written, *field)?,
             }
         }
+        let own_cpus = fields.get(&Field::Cpus).is_some_and(|one| !one.key.starts_with(DOMAIN));
         let text = |one: Written<'_>| (one.key.to_owned(), one.value.to_owned());
         let written = fields.into_values().map(text).collect();
-        Ok(Self { want, scope, opted_out: false, capabilities, written })
+        Ok(Self { want, scope, opted_out: false, capabilities, cpus, own_cpus, numa, written })
     }
 }
 

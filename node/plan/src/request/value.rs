@@ -4,9 +4,8 @@
 
 use std::num::NonZeroU32;
 
-use super::Want;
-use super::Written;
 use super::field::Field;
+use super::{Cpus, Numa, Want, Written};
 use crate::capability::Capabilities;
 use crate::ids::GpuUuid;
 use crate::refusal::Refusal;
@@ -140,11 +139,43 @@ pub(super) fn capabilities(written: &Written<'_>) -> Result<Capabilities, Refusa
     Err(written.not_in_this_version(&what, "write compute, utility or both, or leave it out"))
 }
 
-/// A field whose defaults are accepted and do nothing yet: those words pass, `later` is of a later version, anything else malformed.
+/// The most CPUs that one container may ask for; no machine has more.
+const MOST_CPUS: u32 = 8192;
+
+/// `cpus`: `auto`, `off`, or a number from 1 to 8192.
+pub(super) fn cpus(written: &Written<'_>) -> Result<Cpus, Refusal> {
+    let text = written.value;
+    match text {
+        "auto" => return Ok(Cpus::Auto),
+        "off" => return Ok(Cpus::Off),
+        _ => {}
+    }
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = digits.then(|| text.parse().ok().and_then(NonZeroU32::new)).flatten();
+    match number {
+        Some(number) if number.get() <= MOST_CPUS && !text.starts_with('0') => {
+            Ok(Cpus::Exclusively(number))
+        }
+        Some(number) if number.get() > MOST_CPUS => {
+            Err(written.malformed(&format!("one container has at most {MOST_CPUS} CPUs"), "8"))
+        }
+        _ => Err(written.malformed("it is not one of auto, off or a number of CPUs", "auto")),
+    }
+}
+
+/// `numa`.
+pub(super) fn numa(written: &Written<'_>) -> Result<Numa, Refusal> {
+    match written.value {
+        "prefer" => Ok(Numa::Prefer),
+        "strict" => Ok(Numa::Strict),
+        "off" => Ok(Numa::Off),
+        _ => Err(written.malformed("it is not one of prefer, strict, off", "prefer")),
+    }
+}
+
+/// A field whose default is accepted and does nothing yet: that word passes, `later` is of a later version, anything else malformed.
 pub(super) fn settled(written: &Written<'_>, field: Field) -> Result<(), Refusal> {
     let (now, later): (&[&str], &[&str]) = match field {
-        Field::Cpus => (&["auto", "off"], &[]),
-        Field::Numa => (&["prefer", "off"], &["strict"]),
         Field::Isolation => (&["any"], &["view", "watched", "limited", "partitioned"]),
         _ => return Err(later_field(written, field)),
     };
@@ -153,13 +184,11 @@ pub(super) fn settled(written: &Written<'_>, field: Field) -> Result<(), Refusal
         return Ok(());
     }
     let hint = format!("write {}, or leave it out", now.join(" or "));
-    let number = !text.starts_with('0') && text.parse::<u16>().is_ok() && !text.starts_with('+');
-    if later.contains(&text) || field == Field::Cpus && number {
+    if later.contains(&text) {
         return Err(written.not_in_this_version(&format!("{}: {text}", field.name()), &hint));
     }
     let known: Vec<&str> = now.iter().chain(later).copied().collect();
-    let number = if field == Field::Cpus { " or a number of CPUs" } else { "" };
-    Err(written.malformed(&format!("it is not one of {}{number}", known.join(", ")), now[0]))
+    Err(written.malformed(&format!("it is not one of {}", known.join(", ")), now[0]))
 }
 
 /// A field that comes with a later version, whatever its value.

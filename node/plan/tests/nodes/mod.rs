@@ -43,7 +43,8 @@ pub fn driver() -> Driver {
 /// GPUs 0 to `numa.len()`, each on its NUMA node, with the way between any two as `way` says.
 pub fn node(numa: &[Option<u32>], way: impl Fn(u32, u32) -> (u32, Ancestor)) -> Inventory {
     let gpus = (0..).zip(numa).map(|(i, node)| gpu(i, uuid(i), *node));
-    let mut inventory = Inventory { driver: Some(driver()), gpus: gpus.collect() };
+    let mut inventory =
+        Inventory { driver: Some(driver()), gpus: gpus.collect(), ..Inventory::default() };
     connect(&mut inventory, way);
     inventory
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 fn seen() -> Inventory {
-    Inventory { driver: Some(driver()), gpus: vec![gpu(0), gpu(1)] }
+    Inventory { driver: Some(driver()), gpus: vec![gpu(0), gpu(1)], ..Inventory::default() }
 }
 
 /// A node, and a stand-in for `berth observe` that counts its runs and remembers what a look would have.
@@ -80,7 +80,7 @@ fn whatever_is_wrong_with_the_cache_the_node_is_looked_at_anew() {
     let (fake, tool, count) = node();
     inventory(&fake.host, &tool, |_| false).expect("seen");
     let good = fs::read_to_string(cached(&fake)).expect("there");
-    let newer = good.replace("\"format\":1", "\"format\":2");
+    let newer = good.replace("\"format\":2", "\"format\":3");
     for bad in ["", "{", "null", &good[..good.len() / 2], &newer] {
         fs::write(cached(&fake), bad).expect("written");
         fs::write(&count, "").expect("written");

@@ -21,7 +21,8 @@ fn node() -> (Fake, Inventory, Instance) {
     };
     let listing = Listing::now(&fake.host, &split).expect("read");
     store(&fake.host, &split.uuid, listing, vec![instance.clone()]).expect("kept");
-    let inventory = Inventory { driver: Some(driver()), gpus: vec![gpu(0), split] };
+    let inventory =
+        Inventory { driver: Some(driver()), gpus: vec![gpu(0), split], ..Inventory::default() };
     (fake, inventory, instance)
 }
 

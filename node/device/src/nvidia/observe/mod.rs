@@ -85,7 +85,8 @@ fn look(host: &Host) -> Result<Seen, DeviceError> {
     }
     let gpus = seen.into_iter().zip(peers).map(|(gpu, peers)| plan::Gpu { peers, ..gpu }).collect();
     let driver = Driver { version, cuda: cuda_version(cuda) };
-    Ok(Seen { inventory: Inventory { driver: Some(driver), gpus }, incomplete, problems })
+    let inventory = Inventory { driver: Some(driver), gpus, topology: crate::topology(host) };
+    Ok(Seen { inventory, incomplete, problems })
 }
 
 /// Learns which instances are on a GPU, if it can have any.
