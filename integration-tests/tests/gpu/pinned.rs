@@ -135,19 +135,26 @@ pub fn without_a_request_cpus_and_memory_are_left_alone(stage: &Stage) -> Result
 }
 
 pub fn a_launcher_s_cpus_are_narrowed_to_those_near(stage: &Stage) -> Result<()> {
-    let world = World::up(stage, "one", ONLY_0)?;
-    let both = world.sleeper(&[&ONE_GPU[..], &["--cpuset-cpus", "0-1"]].concat());
-    let task = both.context("ctr knows --cpuset-cpus")?;
-    ensure!(inside(&task)?.cpus == "0", "near");
-    ensure!(member(&world)?["cpus"]["requested"] == "0-1", "it is remembered");
-    task.end()?;
-    let task = world.sleeper(&[&ONE_GPU[..], &["--cpuset-cpus", "1"]].concat())?;
-    ensure!(inside(&task)?.cpus == "1", "none is near");
-    let explained = world.node.berth(&["explain", &task.id])?.out;
-    let words = "CPUs 1 requested -> 1: none of CPUs 1 are near its GPUs (0)\n";
-    ensure!(explained.contains(words), "{explained}");
-    task.end()?;
-    world.node.is_free()
+    let more = format!("{ONLY_0}\n[policy]\nnamespaces = [\"tests\"]");
+    let kubelet = Kubelet::up(stage, "one", &more)?;
+    let pod = kubelet.pod(&[("berth.dev/gpus", "1")])?;
+    let mut ids = Vec::new();
+    for (name, requested, effective, line) in [
+        ("both", "0-1", "0", "CPUs 0-1 requested -> 0\n"),
+        ("far", "1", "1", "CPUs 1 requested -> 1: none of CPUs 1 are near its GPUs (0)\n"),
+    ] {
+        let id = pod.run_adjusted(name, &SLEEP, |config| {
+            let linux = config.linux.get_or_insert_default();
+            requested.clone_into(&mut linux.resources.get_or_insert_default().cpuset_cpus);
+        })?;
+        let process = Inside::of_process(pod.pid_of(&id)?)?;
+        ensure!(process.cpus == effective, "{name}: {process:?}");
+        let explained = kubelet.node.berth(&["explain", &id])?.out;
+        ensure!(explained.contains(line), "{name}: {explained}");
+        ids.push(id);
+    }
+    pod.remove(&ids.iter().map(String::as_str).collect::<Vec<_>>())?;
+    kubelet.node.is_free()
 }
 
 pub fn exclusive_cpus_are_of_one_container_and_never_shared(stage: &Stage) -> Result<()> {
