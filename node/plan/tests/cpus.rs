@@ -206,6 +206,11 @@ fn a_cgroup_that_gives_no_near_cpus_leaves_them_alone_and_says_so() {
     let pinning = pinning.expect("not refused");
     assert_eq!((&pinning.effective, &pinning.preferred), (&None, &NodeSet::none()));
     assert!(pinning.reason.contains("48-95,144-191 are near") && pinning.reason.contains("0-1"));
+    assert_eq!(
+        merge(&pinning, &Asked::default(), &pool),
+        pinning,
+        "an update changes nothing of it"
+    );
     let strict =
         pin((Cpus::Auto, Numa::Strict), "berth.dev/numa", &ground, &Asked::default(), None);
     assert_eq!(

@@ -77,10 +77,10 @@ pub fn pin(
             (pinning.near, pinning.wide) = (ground.shared(), ground.wide());
             pinning.exclusive = own.is_some();
             pinning.effective = own.cloned();
-            pinning = settled(pinning, asked, ground.pool);
-            if pinning.near.is_empty() && pinning.reason.is_empty() {
+            if pinning.near.is_empty() {
                 pinning.reason = ground.why_none_near();
             }
+            pinning = settled(pinning, asked, ground.pool);
         }
     }
     match numa {
@@ -158,7 +158,8 @@ fn shared(kept: &Pinning, asked: &Asked, pool: &CpuSet) -> (Option<CpuSet>, Stri
         return (Some(near), String::new());
     }
     let reason = match needs {
-        _ if kept.near.is_empty() => String::new(),
+        // Why there are none was said when it was made.
+        _ if kept.near.is_empty() => kept.reason.clone(),
         Some(needs) if !near.is_empty() => format!(
             "its quota needs {needs} CPUs, and of CPUs {requested} only {} are near its GPUs ({near})",
             near.len()
