@@ -1,6 +1,7 @@
 //! Where distributions put a driver's files.
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -15,15 +16,28 @@ pub enum Layout {
     DebianAlternatives,
     /// `/usr/lib64`.
     Redhat,
+    /// `/run/nvidia/driver`: the root of a container that brings the driver, as the GPU operator runs it. The host has no file of
+    /// the driver's.
+    DriverContainer,
 }
 
 impl Layout {
     /// All of them, by name.
-    pub const ALL: [(&str, Self); 3] = [
+    pub const ALL: [(&str, Self); 4] = [
         ("debian", Self::Debian),
         ("debian-alternatives", Self::DebianAlternatives),
         ("redhat", Self::Redhat),
+        ("driver-container", Self::DriverContainer),
     ];
+
+    /// The root of the driver's files, below that of the node.
+    #[must_use]
+    pub fn driver_root(self) -> &'static Path {
+        Path::new(match self {
+            Self::DriverContainer => "run/nvidia/driver",
+            Self::Debian | Self::DebianAlternatives | Self::Redhat => "",
+        })
+    }
 }
 
 impl fmt::Display for Layout {

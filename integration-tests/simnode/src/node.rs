@@ -168,7 +168,11 @@ impl Node {
     /// When the state cannot be read.
     pub fn configuration(&self) -> Result<String, NodeError> {
         let (root, nvml) = (self.root(), self.nvml_path()?);
-        Ok(format!("[node]\nroot = {root:?}\nnvml = {nvml:?}\n"))
+        let driver = match self.state()?.layout {
+            Layout::DriverContainer => "driver-root = \"/run/nvidia/driver\"\n",
+            Layout::Debian | Layout::DebianAlternatives | Layout::Redhat => "",
+        };
+        Ok(format!("[node]\nroot = {root:?}\nnvml = {nvml:?}\n{driver}"))
     }
 
     pub(crate) fn store(&self) -> &Store {

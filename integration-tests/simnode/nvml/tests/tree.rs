@@ -52,13 +52,34 @@ fn ldconfig_lists_the_sonames() {
 fn the_nodes_own_loader_cache_knows_them_in_every_layout() {
     for (name, layout) in Layout::ALL {
         let lab = Lab::laid_out("b200", layout);
-        let cache = lab.node.root().join("etc/ld.so.cache");
+        let cache = lab.node.root().join(layout.driver_root()).join("etc/ld.so.cache");
         let listing = Command::new("/sbin/ldconfig").arg("-p").arg("-C").arg(cache).output();
         let listing = text(&listing.expect("ldconfig").stdout);
         for soname in ["libcuda.so.1", "libnvidia-ml.so.1"] {
             assert!(listing.contains(&format!("\t{soname} (libc6,x86-64)")), "{name}:\n{listing}");
         }
     }
+}
+
+#[test]
+fn a_driver_container_brings_all_files_and_the_host_has_none() {
+    let lab = Lab::laid_out("p5", Layout::DriverContainer);
+    let (host, own) = (lab.node.root(), lab.node.root().join("run/nvidia/driver"));
+    for file in
+        ["usr/bin/nvidia-smi", "usr/lib/x86_64-linux-gnu/libcuda.so.1", "lib/firmware/nvidia"]
+    {
+        assert!(own.join(file).exists() && !host.join(file).exists(), "{file}");
+    }
+    // What is the kernel's is the host's.
+    for file in ["proc/driver/nvidia/version", "dev/nvidia0", "sys/module/nvidia"] {
+        assert!(host.join(file).exists() && !own.join(file).exists(), "{file}");
+    }
+    let firmware = host.join("sys/module/firmware_class/parameters/path");
+    let firmware = fs::read_to_string(firmware).expect("a path");
+    assert_eq!(firmware, "/run/nvidia/driver/lib/firmware\n");
+    assert_eq!(lab.nvml().device_count().expect("a count"), 8);
+    let lines = lab.node.configuration().expect("lines");
+    assert!(lines.contains("driver-root = \"/run/nvidia/driver\""), "{lines}");
 }
 
 #[test]

@@ -40,7 +40,6 @@ pub(super) fn write(
         let path = format!("usr/lib/firmware/nvidia/{}/{name}", driver.version);
         tree.file(path, format!("simulated GSP firmware {name} {}\n", driver.version))?;
     }
-    tree.line("sys/module/firmware_class/parameters/path", "")?;
     for (path, text) in [
         ("etc/OpenCL/vendors/nvidia.icd", "libnvidia-opencl.so.1"),
         (

@@ -66,11 +66,11 @@ const LIBRARIES_32: &[Library] = &[
     ("libGLX_nvidia", Number(0), false),
 ];
 
-/// The folder that the loader finds libraries in, below the root.
+/// The folder that the loader finds libraries in, below the root of the driver's files.
 pub(super) fn folder(layout: Layout) -> PathBuf {
     let multiarch = Path::new("usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
     match layout {
-        Layout::Debian => multiarch,
+        Layout::Debian | Layout::DriverContainer => multiarch,
         Layout::DebianAlternatives => multiarch.join("nvidia/current"),
         Layout::Redhat => "usr/lib64".into(),
     }
@@ -104,7 +104,9 @@ pub(super) fn write(
     }
     if Machine::host() == Machine::X86_64 {
         let folder = match state.layout {
-            Layout::Debian | Layout::DebianAlternatives => "usr/lib/i386-linux-gnu".into(),
+            Layout::Debian | Layout::DebianAlternatives | Layout::DriverContainer => {
+                "usr/lib/i386-linux-gnu".into()
+            }
             Layout::Redhat => "usr/lib".into(),
         };
         let shelf = Shelf { tree, version: &driver.version, folder };
@@ -179,7 +181,7 @@ fn alternatives(shelf: &Shelf<'_>) -> Result<(), NodeError> {
 fn loader_folders(tree: &Tree, layout: Layout) -> Result<(), NodeError> {
     tree.line("etc/ld.so.conf", "include /etc/ld.so.conf.d/*.conf")?;
     match layout {
-        Layout::Debian | Layout::DebianAlternatives => {
+        Layout::Debian | Layout::DebianAlternatives | Layout::DriverContainer => {
             let multiarch = folder(Layout::Debian);
             let text = format!("/lib/{0}\n/{1}", name(&multiarch), multiarch.display());
             tree.line(format!("etc/ld.so.conf.d/{}.conf", name(&multiarch)), text)?;

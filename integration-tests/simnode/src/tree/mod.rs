@@ -29,6 +29,36 @@ pub(crate) struct Parts {
 /// Makes the whole tree. Without parts there is no driver.
 pub(crate) fn build(root: &Path, state: &State, parts: Option<&Parts>) -> Result<(), NodeError> {
     let tree = Tree::create(root)?;
+    merged_usr(&tree)?;
+    new_boot_id(root)?;
+    cpus::write(&tree, &state.machine)?;
+    pci::write(&tree, state)?;
+    let majors = dev::Majors::free()?;
+    proc::devices(&tree, state, &majors)?;
+    dev::write(&tree, state, &majors)?;
+    if let (Some(parts), Some(driver)) = (parts, &state.driver) {
+        let own = root.join(state.layout.driver_root());
+        let files = Tree::open(&own);
+        let apart = own != root;
+        if apart {
+            merged_usr(&files)?;
+        }
+        libraries::write(&files, state, driver, &parts.nvml)?;
+        binaries::write(&files, state, driver, &parts.nvidia_smi)?;
+        if apart {
+            loader_cache(&own);
+        }
+        // Where the kernel looks for firmware beside its own places.
+        let firmware = if apart { "/run/nvidia/driver/lib/firmware" } else { "" };
+        tree.line("sys/module/firmware_class/parameters/path", firmware)?;
+        load(root, state)?;
+    }
+    loader_cache(root);
+    Ok(())
+}
+
+/// The folders of any distribution's root.
+fn merged_usr(tree: &Tree) -> Result<(), NodeError> {
     for (name, target) in [
         ("lib", "usr/lib"),
         ("lib64", "usr/lib64"),
@@ -38,27 +68,14 @@ pub(crate) fn build(root: &Path, state: &State, parts: Option<&Parts>) -> Result
     ] {
         tree.link(name, target)?;
     }
-    for name in ["usr/lib", "usr/lib64", "usr/bin", "usr/sbin", "run", "tmp"] {
-        tree.folder(name)?;
-    }
-    new_boot_id(root)?;
-    cpus::write(&tree, &state.machine)?;
-    pci::write(&tree, state)?;
-    let majors = dev::Majors::free()?;
-    proc::devices(&tree, state, &majors)?;
-    dev::write(&tree, state, &majors)?;
-    if let (Some(parts), Some(driver)) = (parts, &state.driver) {
-        libraries::write(&tree, state, driver, &parts.nvml)?;
-        binaries::write(&tree, state, driver, &parts.nvidia_smi)?;
-        load(root, state)?;
-    }
-    loader_cache(root);
-    Ok(())
+    let folders = ["usr/lib", "usr/lib64", "usr/bin", "usr/sbin", "run", "tmp"];
+    folders.iter().try_for_each(|name| tree.folder(name))
 }
 
 /// The file of the driver library below the root.
 pub(crate) fn nvml_file(state: &State) -> PathBuf {
-    libraries::folder(state.layout).join("libnvidia-ml.so.1")
+    let folder = state.layout.driver_root().join(libraries::folder(state.layout));
+    folder.join("libnvidia-ml.so.1")
 }
 
 /// What the kernel shows of a loaded driver; a module that was there becomes another one.
