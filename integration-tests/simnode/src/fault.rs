@@ -28,10 +28,14 @@ pub struct Fault {
 pub enum Action {
     /// It answers this and does nothing.
     Error(Code),
+    /// It is carried out, and answers this all the same: as a driver that was too slow, or a reset in between.
+    ErrorAfter(Code),
     /// It takes so many milliseconds, then answers as usual.
     Delay(u64),
     /// The calling process is killed.
     Die,
+    /// It is carried out, and the calling process is killed before it hears.
+    DieAfter,
 }
 
 /// Counts one call of `function` and says what is to happen to it.

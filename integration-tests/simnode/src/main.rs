@@ -28,12 +28,15 @@ enum Command {
         /// The machine: see `simnode profiles`.
         #[arg(long)]
         profile: String,
-        /// Where the driver's files lie: debian, debian-alternatives or redhat.
+        /// Where the driver's files lie: debian, debian-alternatives, redhat or driver-container.
         #[arg(long, default_value_t = Layout::Debian)]
         layout: Layout,
         /// Whether calls take the time that they take on a real machine.
         #[arg(long, value_enum, default_value_t = cli::Latency::None)]
         latency: cli::Latency,
+        /// Make a device node for each MIG instance.
+        #[arg(long)]
+        capability_nodes: bool,
     },
     /// Remove a node.
     Down {
@@ -52,6 +55,8 @@ enum Command {
     Profiles,
     /// Let the driver library fail, wait or die at some call.
     Inject(cli::Inject),
+    /// Switch MIG mode, make and end MIG instances.
+    Mig(cli::mig::Mig),
     /// Change a node.
     Set {
         /// Its folder.
@@ -63,8 +68,8 @@ enum Command {
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
-        Command::Up { dir, profile, layout, latency } => {
-            let options = Options { layout, latency: latency.into(), ..Options::default() };
+        Command::Up { dir, profile, layout, latency, capability_nodes } => {
+            let options = Options { layout, latency: latency.into(), capability_nodes };
             let node = Node::up(&dir, &Profile::named(&profile)?, options)?;
             print!("{}", node.configuration()?);
             Ok(())
@@ -76,6 +81,7 @@ fn main() -> Result<()> {
             Ok(())
         }
         Command::Inject(inject) => inject.run(),
+        Command::Mig(mig) => mig.run(),
         Command::Set { dir, change } => change.run(&dir),
     }
 }

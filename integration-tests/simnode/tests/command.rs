@@ -49,6 +49,7 @@ fn faults_are_injected_and_cleared() {
     done(&[&third[..], &["--error", "GPU_IS_LOST"]].concat(), dir.path());
     done(&["inject", "--delay-ms", "250", "--onwards"], dir.path());
     done(&["inject", "--die"], dir.path());
+    done(&["inject", "--error", "TIMEOUT", "--after"], dir.path());
     let state: serde_json::Value =
         serde_json::from_str(&done(&["show", "--json"], dir.path())).expect("json");
     let expected = serde_json::json!([
@@ -56,6 +57,8 @@ fn faults_are_injected_and_cleared() {
          "action": {"error": "GPU_IS_LOST"}, "seen": 0},
         {"function": "*", "gpu": null, "nth": 1, "onwards": true, "action": {"delay": 250}, "seen": 0},
         {"function": "*", "gpu": null, "nth": 1, "onwards": false, "action": "die", "seen": 0},
+        {"function": "*", "gpu": null, "nth": 1, "onwards": false,
+         "action": {"error-after": "TIMEOUT"}, "seen": 0},
     ]);
     assert_eq!(state["faults"], expected);
     done(&["inject", "--clear"], dir.path());
@@ -73,6 +76,8 @@ fn what_cannot_happen_is_refused_by_name() {
     assert!(words.contains("no profile \"dgx\"; there are p4d, p5"), "{words}");
     done(&["up", "--profile", "none"], dir.path());
     assert!(refused(&["set", "mig", "0", "on"], dir.path()).contains("no GPU \"0\""));
+    assert!(refused(&["mig", "0", "on"], dir.path()).contains("no GPU \"0\""));
+    assert!(refused(&["mig", "0", "create", "1g.5gb@x"], dir.path()).contains("no start"));
     assert!(refused(&["set", "driver", "load"], dir.path()).contains("its profile has none"));
     done(&["set", "reboot"], dir.path());
     done(&["down"], dir.path());

@@ -70,7 +70,17 @@ fn own_file() -> Option<PathBuf> {
 
 /// One call of `function` that needs no initialised library.
 pub fn plain(function: &str, gpu: Option<usize>, call: impl FnOnce() -> Answer) -> u32 {
-    let answer = disturb(function, gpu).and_then(|()| call());
+    let answer = disturb(function, gpu).and_then(|after| {
+        let answer = call();
+        match after {
+            Some(Action::ErrorAfter(code)) => answer.and(Err(code)),
+            Some(Action::DieAfter) => {
+                die();
+                answer
+            }
+            _ => answer,
+        }
+    });
     answer.map_or_else(Code::number, |()| 0)
 }
 
@@ -236,14 +246,15 @@ fn read(session: &mut Session) -> Result<Arc<State>, Code> {
     Ok(state)
 }
 
-/// What was injected for this call, and the time that it takes on a real machine.
-fn disturb(function: &str, gpu: Option<usize>) -> Answer {
-    let Some(store) = &home().store else { return Ok(()) };
+/// What was injected for this call, and the time that it takes on a real machine. The answer is what is to happen afterwards.
+fn disturb(function: &str, gpu: Option<usize>) -> Result<Option<Action>, Code> {
+    let Some(store) = &home().store else { return Ok(None) };
     let state = read(&mut session())?;
     thread::sleep(latency::of(function, &state));
     if state.faults.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
+    let mut after = None;
     let due = store.change(|state| Ok(fault::next(&mut state.faults, function, gpu)));
     for action in due.map_err(|_| Code::UNKNOWN)? {
         match action {
@@ -252,9 +263,10 @@ fn disturb(function: &str, gpu: Option<usize>) -> Answer {
                 thread::sleep(std::time::Duration::from_millis(milliseconds));
             }
             Action::Die => die(),
+            Action::ErrorAfter(_) | Action::DieAfter => after = Some(action),
         }
     }
-    Ok(())
+    Ok(after)
 }
 
 fn die() {

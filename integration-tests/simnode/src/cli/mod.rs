@@ -1,5 +1,7 @@
 //! The commands that take more than a line: `inject`, `set`, `show`.
 
+pub mod mig;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -41,6 +43,9 @@ pub struct Inject {
     /// And at every later one.
     #[arg(long)]
     onwards: bool,
+    /// Let the driver do it first: an error, or a death, that comes after the deed.
+    #[arg(long)]
+    after: bool,
     #[command(flatten)]
     what: What,
 }
@@ -63,14 +68,24 @@ struct What {
     clear: bool,
 }
 
+impl What {
+    fn action(&self, after: bool) -> Option<Action> {
+        Some(match (self.error, self.delay_ms, after) {
+            (Some(code), _, false) => Action::Error(code),
+            (Some(code), _, true) => Action::ErrorAfter(code),
+            (_, Some(milliseconds), _) => Action::Delay(milliseconds),
+            _ if self.clear => return None,
+            (_, _, false) => Action::Die,
+            (_, _, true) => Action::DieAfter,
+        })
+    }
+}
+
 impl Inject {
     pub fn run(self) -> Result<()> {
         let node = Node::open(&self.dir)?;
-        let action = match self.what {
-            What { error: Some(code), .. } => Action::Error(code),
-            What { delay_ms: Some(milliseconds), .. } => Action::Delay(milliseconds),
-            What { clear: true, .. } => return Ok(node.change(Change::ClearFaults)?),
-            What { .. } => Action::Die,
+        let Some(action) = self.what.action(self.after) else {
+            return Ok(node.change(Change::ClearFaults)?);
         };
         let state = node.state()?;
         let gpu = self.gpu.map(|gpu| state.find(&gpu)).transpose()?;
@@ -103,7 +118,7 @@ pub enum Kind {
 /// What can happen to a node. A GPU is an index, a UUID or a PCI address.
 #[derive(Debug, Subcommand)]
 pub enum Set {
-    /// MIG mode of a GPU.
+    /// MIG mode of a GPU, by force: `simnode mig` does what the driver would.
     Mig {
         gpu: String,
         mode: Switch,
@@ -120,6 +135,12 @@ pub enum Set {
         memory: Option<u64>,
         #[arg(long, value_enum, default_value_t = Kind::Compute)]
         kind: Kind,
+        /// GPU instance, under MIG.
+        #[arg(long)]
+        gpu_instance: Option<u32>,
+        /// Compute instance, under MIG.
+        #[arg(long)]
+        compute_instance: Option<u32>,
     },
     /// A process stops using a GPU.
     End { gpu: String, pid: u32 },
@@ -146,15 +167,14 @@ impl Set {
                 let current = if pending { before } else { on(mode) };
                 Change::Mig { gpu, mode: MigMode { current, pending: on(mode) } }
             }
-            Self::Begin { gpu, pid, memory, kind } => {
+            Self::Begin { gpu, pid, memory, kind, gpu_instance, compute_instance } => {
                 let r#use = match kind {
                     Kind::Compute => Use::Compute,
                     Kind::Graphics => Use::Graphics,
                     Kind::Mps => Use::Mps,
                 };
                 let memory = memory.map(|mib| mib << 20);
-                let process =
-                    Process { pid, r#use, memory, gpu_instance: None, compute_instance: None };
+                let process = Process { pid, r#use, memory, gpu_instance, compute_instance };
                 Change::Begin { gpu, process }
             }
             Self::End { gpu, pid } => Change::End { gpu, pid },
@@ -192,6 +212,7 @@ pub fn show(state: &State, json: bool) -> Result<()> {
             gpu.processes.len(),
             if gpu.lost { ", lost" } else { "" },
         );
+        mig::list(gpu);
     }
     for fault in &state.faults {
         println!("fault: {fault:?}");
