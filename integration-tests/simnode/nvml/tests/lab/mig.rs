@@ -7,6 +7,8 @@ use std::ptr;
 
 use nvml_wrapper_sys::bindings as sys;
 
+use simnode::Node;
+
 use super::Lab;
 
 pub type Device = sys::nvmlDevice_t;
@@ -48,8 +50,12 @@ macro_rules! call {
 
 impl Raw {
     pub fn new(lab: &Lab) -> Self {
+        Self::of(&lab.node)
+    }
+
+    pub fn of(node: &Node) -> Self {
         // SAFETY: loading it runs no code of its own.
-        let lib = unsafe { sys::NvmlLib::new(lab.node.nvml_path().expect("a path")) };
+        let lib = unsafe { sys::NvmlLib::new(node.nvml_path().expect("a path")) };
         let raw = Self(lib.expect("it loads"));
         call!(raw, nvmlInit_v2() -> ()).expect("init");
         raw

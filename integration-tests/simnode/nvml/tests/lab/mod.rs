@@ -41,6 +41,11 @@ impl Lab {
         Self { node: node.unwrap_or_else(|error| panic!("{error}")), dir }
     }
 
+    /// Another node in its place, made beside it.
+    pub fn with(self, node: Node) -> Self {
+        Self { node, ..self }
+    }
+
     /// A folder beside the node.
     pub fn beside(&self) -> &Path {
         self.dir.path()
