@@ -12,7 +12,9 @@ use lab::mig::{Device, IN_USE, INSUFFICIENT_RESOURCES, NOT_SUPPORTED, Raw};
 use lab::{Lab, text};
 use simnode::code::Code;
 use simnode::fault::{Action, Fault};
+use simnode::mig::admin;
 use simnode::state::MigMode;
+use simnode::store::Store;
 use simnode::{Change, Node, NodeError, Options, Profile, container};
 
 const TIMEOUT: u32 = 10;
@@ -170,6 +172,12 @@ fn what_the_driver_refuses_an_operator_is_refused_whole() {
         other => panic!("{other:?}"),
     });
     assert_eq!(codes, [Code::INSUFFICIENT_RESOURCES, Code::INVALID_ARGUMENT, Code::NOT_SUPPORTED]);
+    // And what fails half way leaves nothing.
+    let half = admin::carry_out(&Store::of(lab.node.dir()), 0, |gpu, count| {
+        gpu.create_instance(count, 19, None)?;
+        Err::<(), Code>(Code::UNKNOWN)
+    });
+    assert_eq!(half.expect("a state"), Err(Code::UNKNOWN));
     assert_eq!(lab.node.state().expect("a state"), before);
 }
 
