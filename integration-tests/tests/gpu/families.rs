@@ -56,8 +56,8 @@ pub fn the_same_words_reach_ctr_and_the_kubelet(stage: &Stage) -> Result<()> {
     );
     let families: [(Asked<'_>, &str); 8] = [
         (
-            (&[("mig", "1g.10gb")], None),
-            "berth: annotation berth.dev/mig=\"1g.10gb\": mig is not in this version; ask for whole GPUs with gpus or devices",
+            (&[("memory", "8Gi")], None),
+            "berth: annotation berth.dev/memory=\"8Gi\": memory is not in this version; ask for whole GPUs with gpus or devices",
         ),
         (
             (&[("gpus", "many")], None),
@@ -111,8 +111,8 @@ pub fn what_another_gave_and_berth_cannot_complete_is_named_to_both(stage: &Stag
     let uuid = kubelet.uuid(2)?;
     let cut = |by: &str| {
         format!(
-            "berth: {by} gave this container {uuid}: a MIG instance is not in this version; \
-             run it without this runtime class, or ask for a whole GPU"
+            "berth: {by} gave this container {uuid} as a whole, which is in MIG mode, so that nothing can run on it; \
+             let it give an instance, or switch the mode off (nvidia-smi -i {uuid} -mig 0)"
         )
     };
     let absent = |by: &str, device: &str| {

@@ -79,20 +79,14 @@ pub fn what_cannot_be_understood_is_said_of_the_container_that_it_addresses(
         (
             "slice",
             "mig",
-            "1g.10gb",
-            "mig is not in this version; ask for whole GPUs with gpus or devices",
+            "1g",
+            "\"1g\" is not a MIG profile's name; write for example slice.berth.dev/mig: \"2x3g.40gb\"",
         ),
         (
             "part",
             "memory",
             "8Gi",
             "memory is not in this version; ask for whole GPUs with gpus or devices",
-        ),
-        (
-            "pinned",
-            "numa",
-            "strict",
-            "numa: strict is not in this version; write prefer or off, or leave it out",
         ),
     ];
     let annotations: Vec<(String, &str)> = cases

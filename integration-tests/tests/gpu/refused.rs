@@ -66,11 +66,7 @@ pub fn what_is_not_in_this_version(stage: &Stage) -> Result<()> {
     let world = World::up(stage, "one", "")?;
     for (annotations, words) in [
         (
-            &["mig=1g.10gb"][..],
-            "berth: annotation berth.dev/mig=\"1g.10gb\": mig is not in this version; ask for whole GPUs with gpus or devices",
-        ),
-        (
-            &["memory=8Gi", "compute=25%"],
+            &["memory=8Gi", "compute=25%"][..],
             "berth: annotation berth.dev/memory=\"8Gi\": memory is not in this version; \
              ask for whole GPUs with gpus or devices",
         ),

@@ -48,7 +48,7 @@ fn stands(prior: &mut Prior, inventory: &Inventory) -> Result<(), Refusal> {
     let unknown = |device| Refusal::PriorUnknownDevice { by: prior.by.to_owned(), device };
     let split = |uuid: &&GpuUuid| inventory.gpu(uuid).is_some_and(|gpu| gpu.mig);
     if let Some(gpu) = prior.given.gpus.iter().find(split) {
-        return Err(unknown(format!("{gpu}, which is in MIG mode, without an instance of it,")));
+        return Err(Refusal::PriorSplit { by: prior.by.to_owned(), gpu: gpu.to_string() });
     }
     for slot in &prior.given.slots {
         let place = slot.place();
@@ -205,7 +205,7 @@ fn plugged(node: &Node, ask: &Ask, inventory: &Inventory) -> Result<Option<Prior
     let recorded = recorded(node, pod)?;
     // Resolved alike, so that a name of either kind means the same in both.
     let value = recorded.join(",");
-    let theirs = Visible::of_mounts(recorded.iter().map(String::as_str)).resolve(&value, inventory);
+    let theirs = Visible::parse(&value).resolve(&value, inventory);
     let (ours, theirs) = (resolved.unwrap_or_default(), theirs.unwrap_or_default());
     let is_same = ours == theirs && ours != Devices::default();
     Ok(is_same.then(|| prior(ours)).flatten())

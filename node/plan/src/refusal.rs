@@ -264,17 +264,15 @@ pub enum Refusal {
         /// Whose it is.
         holder: String,
     },
-    /// Another allocator gave what this version cannot complete.
-    #[error("berth: {by} gave this container {}: {what} is not in this version; {hint}", shown(.device))]
-    PriorNotInThisVersion {
+    /// Another allocator gave a GPU that can only be used by its instances.
+    #[error(
+        "berth: {by} gave this container {gpu} as a whole, which is in MIG mode, so that nothing can run on it; let it give an instance, or switch the mode off (nvidia-smi -i {gpu} -mig 0)"
+    )]
+    PriorSplit {
         /// Who allocated.
         by: String,
-        /// The device.
-        device: String,
-        /// The feature: `a MIG instance`.
-        what: String,
-        /// The way out.
-        hint: String,
+        /// The GPU's UUID.
+        gpu: String,
     },
     /// A CDI name that no specification resolves.
     #[error("berth: CDI device {}: {why}; list what there is in /etc/cdi and /var/run/cdi, or write the specification anew with nvidia-ctk cdi generate", shown(.name))]

@@ -22,13 +22,9 @@ fn refusals_read_as_they_should() {
         ),
         (Refusal::NoDriver.after_waiting(15), &Refusal::NoDriver.to_string()),
         (
-            Refusal::PriorNotInThisVersion {
-                by: owned("cdi edits"),
-                device: owned("MIG-5c1a9e3b"),
-                what: owned("a MIG device"),
-                hint: owned("allocate a whole GPU"),
-            },
-            "berth: cdi edits gave this container MIG-5c1a9e3b: a MIG device is not in this version; allocate a whole GPU",
+            Refusal::PriorSplit { by: owned("cdi edits"), gpu: owned("GPU-a") },
+            "berth: cdi edits gave this container GPU-a as a whole, which is in MIG mode, so that nothing can run on it; \
+             let it give an instance, or switch the mode off (nvidia-smi -i GPU-a -mig 0)",
         ),
         (
             Refusal::CdiUnresolved {
