@@ -38,7 +38,7 @@ pub(crate) fn edits(parts: &Parts<'_>) -> Edits {
         mems: parts.pinning.memory.as_ref().map(ToString::to_string),
         ..Edits::default()
     };
-    edits.mounts.extend(parts.gpu_cpus.iter().map(GpuCpus::mount));
+    edits.mounts.extend(parts.gpu_cpus.iter().filter_map(GpuCpus::mount));
     for node in parts.nodes {
         edits.devices.push(Device {
             path: node.path.clone(),

@@ -43,11 +43,25 @@ impl Around {
     pub(crate) fn of(node: &Node, ask: &Ask) -> Result<Self, Fault> {
         let pod = ask.asker.pod.as_ref();
         let kubelet = pod.map(|pod| (pod.uid.as_str(), pod.container.as_str()));
-        let asked = asked(node, &ask.cpu, kubelet)?;
+        let asked = match asked(node, &ask.cpu, kubelet) {
+            // Whoever asks for no more than nearness is left alone rather than refused.
+            Err(error) if !demands(ask) => {
+                tracing::warn!(container = ask.container, %error, "not pinned");
+                None
+            }
+            asked => asked?,
+        };
         let understood = asked.is_some();
         let allowed = device::allowed(&ask.cgroups_path);
         Ok(Self { allowed, asked: asked.unwrap_or_default(), understood })
     }
+}
+
+/// Whether the container is rather not to start than without the CPUs or memory that it asks for.
+fn demands(ask: &Ask) -> bool {
+    ask.request.as_ref().is_some_and(|request| {
+        matches!(request.cpus, Cpus::Exclusively(_)) || request.numa == Numa::Strict
+    })
 }
 
 /// What `cpu` asks, with what the kubelet says of this very container. `None` where a list cannot be understood.
@@ -167,7 +181,7 @@ pub(crate) fn left_alone(pinning: &Pinning) -> Option<String> {
 #[derive(Debug)]
 pub(crate) struct GpuCpus {
     text: String,
-    file: PathBuf,
+    file: Option<PathBuf>,
 }
 
 impl GpuCpus {
@@ -177,8 +191,8 @@ impl GpuCpus {
     }
 
     /// The same with a line for each.
-    pub(crate) fn mount(&self) -> Mount {
-        bind(&self.file, "/run/berth/gpu-cpus")
+    pub(crate) fn mount(&self) -> Option<Mount> {
+        self.file.as_ref().map(|file| bind(file, "/run/berth/gpu-cpus"))
     }
 }
 
@@ -206,7 +220,9 @@ impl Node {
             near.of_gpu.iter().fold(String::new(), write)
         };
         let file = kept_name(&grant.id, container);
-        let file = device::keep(&self.host, &file, entries("\n").as_bytes())?;
+        // The variable says the same.
+        let file = device::keep(&self.host, &file, entries("\n").as_bytes());
+        let file = file.inspect_err(|error| tracing::warn!(container, %error, "best effort")).ok();
         Ok(Some(GpuCpus { text: entries(";").trim_end_matches(';').to_owned(), file }))
     }
 }

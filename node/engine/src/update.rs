@@ -43,7 +43,12 @@ impl Node {
             source: EditError::Malformed { field: "resources".into(), source },
         })?;
         let pod = given.pod.as_ref().map(|(uid, name)| (uid.as_str(), name.as_str()));
-        let Some(asked) = asked(self, &cpu, pod)? else {
+        // A kubelet whose state cannot be read says nothing of CPUs for itself; its quota and memory are not held up by that.
+        let asked = asked(self, &cpu, pod).or_else(|error| {
+            tracing::warn!(container = owner.container, %error, "best effort");
+            asked(self, &cpu, None)
+        });
+        let Some(asked) = asked? else {
             return Ok(Update { resources, next: None });
         };
         let next = plan::cpus::merge(kept, &asked, &self.exclusive_cpus);

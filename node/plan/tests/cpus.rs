@@ -189,7 +189,7 @@ fn what_is_set_aside_is_not_shared() {
         allowed_memory: None,
     };
     let pinning = pin((Cpus::Auto, Numa::Off), "k", &ground, &Asked::default(), None);
-    assert_eq!(pinning.expect("pinned").effective, Some(set("7-19,48-50")));
+    assert_eq!(pinning.expect("pinned").effective, Some(set("4-5,7-19,48-50")));
 }
 
 #[test]
@@ -429,7 +429,10 @@ proptest! {
             }
             (Some(cpus), _) if kept.is_pinned() => {
                 let others: Vec<u32> = all.iter().filter(|cpu| !pool.has(*cpu)).collect();
-                let exactly = if others.is_empty() { all.iter().collect() } else { others };
+                // Who asks for CPUs of the pool alone gets what others may share, if there is any.
+                let instead = if near.is_empty() { &kept.wide } else { &near };
+                let instead = if instead.is_empty() { &all } else { instead };
+                let exactly = if others.is_empty() { instead.iter().collect() } else { others };
                 prop_assert_eq!(cpus.iter().collect::<Vec<_>>(), exactly);
                 prop_assert!(near.is_empty() || !next.reason.is_empty(), "it says why");
             }

@@ -152,7 +152,7 @@ fn settled(kept: Pinning, asked: &Asked, pool: &CpuSet) -> Pinning {
 fn shared(kept: &Pinning, asked: &Asked, pool: &CpuSet) -> (Option<CpuSet>, String) {
     // Without a request, everything that may be shared is requested.
     let requested = asked.cpus.as_ref().unwrap_or(&kept.wide);
-    let near = requested.and(&kept.near);
+    let near = requested.and(&kept.near).without(pool);
     let needs = asked.quota.filter(|needs| (near.len() as u64) < *needs);
     if !near.is_empty() && needs.is_none() {
         return (Some(near), String::new());
@@ -169,10 +169,12 @@ fn shared(kept: &Pinning, asked: &Asked, pool: &CpuSet) -> (Option<CpuSet>, Stri
     // Whoever asks for CPUs of the pool without knowing it must not disturb those who have them for themselves.
     let others = requested.without(pool);
     let nothing_to_say = asked.cpus.is_none() && kept.near.is_empty() && pool.is_empty();
-    match others.is_empty() {
+    let ours = [&others, &kept.near, &kept.wide].map(|cpus| cpus.without(pool));
+    let first = ours.into_iter().find(|cpus| !cpus.is_empty());
+    match first {
         _ if nothing_to_say => (None, reason),
-        false => (Some(others), reason),
-        true => (asked.cpus.clone(), reason),
+        Some(cpus) => (Some(cpus), reason),
+        None => (asked.cpus.clone(), reason),
     }
 }
 

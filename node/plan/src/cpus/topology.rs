@@ -23,7 +23,7 @@ pub struct Topology {
     pub cores: Vec<CpuSet>,
     /// CPUs that the kernel was told to leave alone (`cpu/isolated`).
     pub isolated: CpuSet,
-    /// CPUs without a periodic tick (`cpu/nohz_full`), which are somebody's in particular, too.
+    /// CPUs without a periodic tick (`cpu/nohz_full`), shown, and given like others.
     pub nohz_full: CpuSet,
     /// The NUMA node that a GPU's own memory is, where it is one (`numa_status` of the driver's listing).
     pub gpu_memory: BTreeMap<PciAddress, u32>,
@@ -70,9 +70,10 @@ impl Topology {
         nodes.iter().filter(has).collect()
     }
 
-    /// CPUs that no container gets unless the operator gives them out by name: the kernel leaves them to somebody.
-    pub fn set_aside(&self) -> CpuSet {
-        self.isolated.or(&self.nohz_full)
+    /// CPUs that no container gets unless the operator gives them out by name: the kernel runs nothing there that was not put there. Those without a
+    /// tick (`nohz_full`) alone are not among them: it schedules on them as on others.
+    pub fn set_aside(&self) -> &CpuSet {
+        &self.isolated
     }
 
     /// The processor of a node: its CPUs, where the machine says.
