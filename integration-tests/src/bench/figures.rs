@@ -117,6 +117,8 @@ fn aim_of_fact(name: &str) -> Option<f64> {
     match name {
         "gpu_added_p50_ms" => Some(4.0),
         "gpu_added_p99_ms" => Some(15.0),
+        "mig_existing_added_p50_ms" => Some(5.0),
+        "mig_create_overhead_ms" => Some(10.0),
         "admission_p99_us" => Some(1000.0),
         "decision_p99_us" => Some(100.0),
         "shim_stripped_bytes" => Some(6.0 * 1024.0 * 1024.0),

@@ -105,7 +105,7 @@ async fn one_launch(world: &World, launch: Launch, id: &str) -> Result<f64> {
 }
 
 /// Debian's layout with many libraries, all of them in its loader cache.
-fn image(root: &Path) -> Result<()> {
+pub(super) fn image(root: &Path) -> Result<()> {
     Layout::Debian.build(root)?;
     let folder = root.join("usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
     for nth in 0..LIBRARIES {

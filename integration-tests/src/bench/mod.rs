@@ -12,6 +12,7 @@ pub mod gpu;
 pub mod interrupt;
 pub mod lifecycle;
 pub mod memory;
+pub mod mig;
 pub mod occupied;
 pub mod options;
 pub mod pods;
@@ -30,6 +31,9 @@ use self::figures::{Figures, Unit};
 use self::occupied::Occupied;
 use self::options::{Options, Part};
 
+/// Making and destroying an instance by children of their own takes its time.
+const MIG_RUNS: usize = 100;
+
 /// Runs the parts that `options` ask for. Whatever happens, nothing of them stays behind.
 pub async fn measure(options: &Options, contenders: &Contenders) -> Result<Figures> {
     let mut figures = Figures::default();
@@ -44,6 +48,8 @@ pub async fn measure(options: &Options, contenders: &Contenders) -> Result<Figur
         admission::measure(&node, options.admissions(), &mut figures)?;
         gpu::measure(&node, contenders, runs, warm_up, &mut figures).await?;
         figures.note("gpu_runs", runs as f64, Unit::Count);
+        drop(node);
+        mig::measure(contenders, runs.min(MIG_RUNS), warm_up, &mut figures).await?;
     }
     if options.wants(Part::Exec) {
         exec::measure(&mut duel, runs, warm_up, &mut figures).await?;
