@@ -55,6 +55,8 @@ fn show() -> Result<()> {
         return play(&installation, &shim, &Berth::of_the_machine(POLICY)?, false);
     }
     let node = GpuNode::up("p5", POLICY)?;
+    // As an operator does who wants slices of one GPU and the others whole.
+    node.sim.set_mig_mode("0", true)?;
     play(&installation, &shim, &node, true)
 }
 

@@ -37,6 +37,11 @@ impl Scene<'_> {
             step("Left out: a container with two GPUs, and a pod of two containers that share one");
             fact(&format!("they need 4 GPUs, and this node has {gpus}"));
         }
+        if self.simulated {
+            for profile in ["1g.10gb", "3g.40gb"] {
+                held.push(self.slice(profile)?);
+            }
+        }
         self.too_many(gpus + 1)?;
         step("berth ps: who holds what");
         self.berth(&["ps"])?;
@@ -85,6 +90,21 @@ impl Scene<'_> {
         let id = id.with_context(|| format!("ctr run: {words}"))?;
         self.containerd.note_socket(self.containerd.namespace(), &id);
         fact(&format!("container {id}"));
+        Ok(id)
+    }
+
+    /// A container with a MIG instance that is made for it.
+    fn slice(&self, profile: &str) -> Result<String> {
+        let asked = format!("berth.dev/mig={profile}");
+        let id = self.container("a MIG instance, made for its container", &asked)?;
+        for (what, question) in [
+            ("devices", "ls /dev | grep nvidia | xargs"),
+            ("in nvidia-caps", "ls /dev/nvidia-caps | xargs"),
+            ("NVIDIA_VISIBLE_DEVICES", "echo $NVIDIA_VISIBLE_DEVICES"),
+        ] {
+            fact(&format!("{what}: {}", self.ask(&id, question)?.trim_end()));
+        }
+        lines(&self.ask(&id, "nvidia-smi -L")?);
         Ok(id)
     }
 
