@@ -23,7 +23,7 @@ pub fn has_fields(value: &Value, fields: &[&str]) -> Result<()> {
 }
 
 /// Fields of a grant, documented in docs/berth.md.
-const GRANT: [&str; 15] = [
+const GRANT: [&str; 16] = [
     "grant",
     "owner",
     "containerd_namespace",
@@ -32,6 +32,7 @@ const GRANT: [&str; 15] = [
     "decided_by",
     "requested",
     "gpus",
+    "instances",
     "closeness",
     "driver_capabilities",
     "unconfined",

@@ -21,7 +21,7 @@ pub fn trials(suite: &mut Suite) {
     suite.plain("joins::a_sandbox_that_goes_first_frees_nothing_in_use", None, sandbox_first);
     suite.plain("joins::clean_up_waits_for_no_driver", None, hung_driver);
     suite.plain("joins::an_image_s_own_directories_are_not_covered", None, covered);
-    suite.plain("joins::a_mig_instance_of_another_allocator_is_refused", None, mig);
+    suite.plain("joins::a_gpu_in_mig_mode_that_others_gave_as_a_whole_is_refused", None, mig);
     suite.plain("joins::a_rule_that_opens_more_than_is_given_is_privilege", None, wide_rule);
     suite.plain("joins::a_user_namespace_needs_the_node_s_own_device_nodes", None, user_namespace);
 }
@@ -199,8 +199,8 @@ fn mig() -> Result<()> {
         Container { annotations: Vec::new(), injected: vec![minor], ..Container::alone("c", 1) };
     let words = refused(admit(&place, &place.prepare(&bare)?, None)?)?;
     let expected = format!(
-        "berth: injected gave this container {uuid}: a MIG instance is not in this version; \
-         run it without this runtime class, or ask for a whole GPU"
+        "berth: injected gave this container {uuid} as a whole, which is in MIG mode, so that nothing can run on it; \
+         let it give an instance, or switch the mode off (nvidia-smi -i {uuid} -mig 0)"
     );
     ensure!(words == expected, "{words}");
     Ok(())

@@ -37,6 +37,7 @@ pub use nvidia::driver::{DriverTree, Library, driver_tree, old_trees};
 pub use nvidia::inventory::{instances_now, inventory};
 #[cfg(feature = "nvml")]
 pub use nvidia::mig::act::{Migs, migs, switch_mode};
+pub use nvidia::mig::{instance_inode, is_in_mig_mode};
 pub use nvidia::nodes::{
     DeviceNode, LinkProblem, MigDevice, capability_minors, char_links, device_nodes,
     missing_char_links, stand_on_the_host,

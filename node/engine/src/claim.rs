@@ -9,6 +9,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use device::Host;
 use ledger::{
     GivenGpu, GivenInstance, GivenSlot, Grant, InProgress, Known, Ledger, Locked, Member, Origin,
     Stage, State,
@@ -113,7 +114,7 @@ fn attempt(
     if let Some(held) = held {
         if node.lives(ledger, &locked.grants()[held])? {
             agree(&locked.grants()[held], claim)?;
-            still_good(&locked.grants()[held], facts, required)?;
+            still_good(&node.host, &locked.grants()[held], facts, required)?;
             let pinned = pinned(node, locked.grants(), &locked.grants()[held], facts)?;
             let grant = locked.change(|grants| {
                 join(Arc::make_mut(&mut grants[held]), facts, pinned);
@@ -195,7 +196,12 @@ fn agree(held: &Grant, claim: &Claim<'_>) -> Result<(), Refusal> {
 }
 
 /// A claim outlives its containers: what it holds must still be there, and must do for this container's image, too.
-fn still_good(held: &Grant, facts: Facts<'_>, required: &Requirements<'_>) -> Result<(), Refusal> {
+fn still_good(
+    host: &Host,
+    held: &Grant,
+    facts: Facts<'_>,
+    required: &Requirements<'_>,
+) -> Result<(), Refusal> {
     let gone = |given: &GivenGpu| Refusal::Gone {
         gpu: given.uuid.to_string(),
         grant: held.id.to_string(),
@@ -203,6 +209,20 @@ fn still_good(held: &Grant, facts: Facts<'_>, required: &Requirements<'_>) -> Re
     };
     let here = |given: &GivenGpu| facts.inventory.gpu(&given.uuid).ok_or_else(|| gone(given));
     let gpus = held.gpus.iter().map(here).collect::<Result<Vec<_>, _>>()?;
+    // Once it is made, it is to be the very one.
+    let is_gone = |slot: &&GivenSlot| {
+        let minor = held.gpus.iter().find(|gpu| gpu.uuid == slot.gpu).map(|gpu| gpu.minor);
+        minor.zip(slot.instance.as_ref()).is_some_and(|(minor, made)| {
+            device::instance_inode(host, minor, made.gpu_instance) != Some(made.inode)
+        })
+    };
+    if let Some(slot) = held.slots.iter().find(is_gone) {
+        return Err(Refusal::Gone {
+            gpu: format!("{} at slice {} of {}", slot.name, slot.start, slot.gpu),
+            grant: held.id.to_string(),
+            holder: held.label.clone(),
+        });
+    }
     facts.inventory.driver.as_ref().map_or(Ok(()), |driver| required.check(driver, &gpus))
 }
 
@@ -237,8 +257,10 @@ fn place(
     let (ask, inventory) = (facts.ask, facts.inventory);
     let placement = match claim {
         Claim::Ours { want, .. } => {
-            let occupancy = ledger::occupancy(grants);
-            let now = instances_now(node, want, inventory)?;
+            let mut occupancy = ledger::occupancy(grants);
+            let now = now(node, want, inventory)?;
+            // What somebody else has destroyed cannot be taken over.
+            occupancy.idle.retain(|place| stands(&now, place));
             let placement = plan::decide(want, &now, &occupancy, &node.policy)?;
             ceiling(node, grants, ask, &placement, inventory)?;
             placement
@@ -256,17 +278,31 @@ fn place(
     Ok(placement)
 }
 
-/// The inventory with the instances that there are under the lock. One that was destroyed since the node was looked at is in the ledger no more, and would
-/// be taken for another's.
-fn instances_now<'a>(
+/// The inventory as it is under the lock: which GPUs are in MIG mode, and which instances there are. One that was destroyed since the node was looked at is
+/// in the ledger no more, and would be taken for another's; a GPU that was switched on must not be given as a whole.
+fn now<'a>(
     node: &Node,
     want: &Want,
     inventory: &'a Inventory,
 ) -> Result<Cow<'a, Inventory>, Fault> {
-    let Want::Mig { .. } = want else { return Ok(Cow::Borrowed(inventory)) };
+    let is_other =
+        |gpu: &plan::Gpu| gpu.mig_capable && device::is_in_mig_mode(&node.host, gpu) != gpu.mig;
+    let wants_slices = matches!(want, Want::Mig { .. });
+    if !wants_slices && !inventory.gpus.iter().any(is_other) {
+        return Ok(Cow::Borrowed(inventory));
+    }
     let mut now = inventory.clone();
+    for gpu in now.gpus.iter_mut().filter(|gpu| gpu.mig_capable) {
+        gpu.mig = device::is_in_mig_mode(&node.host, gpu);
+    }
     device::instances_now(&node.host, &mut now)?;
     Ok(Cow::Owned(now))
+}
+
+/// Whether an instance stands in this place.
+fn stands(inventory: &Inventory, place: &Place) -> bool {
+    let mut found = inventory.gpu(&place.gpu).into_iter().flat_map(|gpu| &gpu.instances);
+    found.any(|one| (one.profile, one.start) == (place.profile, place.start))
 }
 
 /// What a namespace holds already, with what it would get now, must stay below its ceiling.
@@ -280,7 +316,10 @@ fn ceiling(
     let namespace = namespace(ask);
     let held = || {
         grants.iter().filter(|grant| {
-            grant.kubernetes_namespace.as_deref().unwrap_or(&grant.owner.namespace) == namespace
+            // What is being given back is nobody's any more.
+            grant.state != State::Releasing
+                && grant.kubernetes_namespace.as_deref().unwrap_or(&grant.owner.namespace)
+                    == namespace
         })
     };
     let memory = |all: u64, more: plan::Mib| all.saturating_add(more.0);
@@ -344,12 +383,12 @@ fn grant(
         sandbox_init: facts.sandbox_init,
         members: Vec::new(),
         notes: Vec::new(),
-        created: now(),
+        created: seconds_now(),
     })
 }
 
 /// Seconds of Unix time.
-pub(crate) fn now() -> u64 {
+pub(crate) fn seconds_now() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
 }

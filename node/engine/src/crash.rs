@@ -65,12 +65,13 @@ pub const POINTS: [&str; 28] = [
 ];
 
 /// Those of the slow works on MIG instances: what a shim waits for, and what the `berth` program does for it.
-pub const WORKS: [&str; 12] = [
+pub const WORKS: [&str; 13] = [
     "switch.held",
     "switch.done",
     "make.start",
     "make.looked",
     "make.begun",
+    "make.placed",
     "make.made",
     "make.written",
     "make.done",

@@ -63,7 +63,8 @@ fn wait(node: &Node, ledger: &Ledger, grant: &Arc<Grant>) -> Result<Arc<Grant>, 
         if is_complete(&now) {
             return Ok(now);
         }
-        if Instant::now() >= patience {
+        if !ledger.is_in_progress(&grant.id)? || Instant::now() >= patience {
+            node.give_up(ledger, &grant.id)?;
             return Err(gone(grant).into());
         }
         std::thread::sleep(LOOK_AGAIN);

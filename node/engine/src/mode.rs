@@ -15,7 +15,7 @@ use plan::trust::may_switch_mode;
 use plan::{Capabilities, Gpu, GpuUuid, Inventory, Occupancy, Want};
 
 use crate::ask::Ask;
-use crate::claim::{Claim, LOCK, given, new_id, now};
+use crate::claim::{Claim, LOCK, given, new_id, seconds_now};
 use crate::crash::point;
 use crate::{Denied, Fault, Node};
 
@@ -45,13 +45,25 @@ pub(crate) fn switch_for(
     point("switch.held");
     let switched = switch(node, ledger, gpu);
     point("switch.done");
+    if switched.is_err() && ledger.is_worked_on(&gpu.uuid)? {
+        // The child hangs in the driver, and may switch it yet: whoever looks for the dead takes the holder away after that.
+        return switched.map(Some);
+    }
     ledger.lock(LOCK)?.change(|grants| grants.retain(|grant| grant.id != id))?;
     switched.map(Some)
 }
 
+/// Who holds a GPU while it is switched.
+const NAME: &str = "berth/mig-mode-switch";
+
+/// Whether a grant stands for a switch that may still be under way, whoever began it.
+pub(crate) fn is_under_way(ledger: &Ledger, grant: &Grant) -> Result<bool, Fault> {
+    let mut gpus = grant.gpus.iter().filter(|_| grant.owner.namespace == NAME);
+    gpus.try_fold(false, |any, gpu| Ok(any || ledger.is_worked_on(&gpu.uuid)?))
+}
+
 /// What holds the GPU while it is switched, for as long as this process has it marked.
 fn holder(gpu: &Gpu) -> Result<Grant, Fault> {
-    const NAME: &str = "berth/mig-mode-switch";
     Ok(Grant {
         id: new_id()?,
         owner: Owner { namespace: NAME.into(), sandbox: gpu.uuid.to_string(), container: None },
@@ -70,7 +82,7 @@ fn holder(gpu: &Gpu) -> Result<Grant, Fault> {
         sandbox_init: None,
         members: Vec::new(),
         notes: Vec::new(),
-        created: now(),
+        created: seconds_now(),
     })
 }
 

@@ -10,7 +10,7 @@ use oci_specs::{Device, Edits};
 use plan::mig::{ComputeInstance, Devices, Instance, Place};
 use plan::trust::{Pod, env_may_ask};
 use plan::visible::Visible;
-use plan::{GpuUuid, Inventory, Refusal};
+use plan::{Gpu, GpuUuid, Inventory, Refusal};
 
 use crate::ask::{Ask, capability_of, minor_of};
 use crate::{Denied, Fault, Node};
@@ -38,13 +38,13 @@ pub(crate) fn find(node: &Node, ask: &Ask, inventory: &Inventory) -> Result<Opti
         prior = plugged(node, ask, inventory)?;
     }
     if let Some(prior) = &mut prior {
-        stands(prior, inventory)?;
+        stands(node, prior, inventory)?;
     }
     Ok(prior)
 }
 
 /// Whoever gave a GPU that is in MIG mode gave instances of it, and those must be there with a compute instance.
-fn stands(prior: &mut Prior, inventory: &Inventory) -> Result<(), Refusal> {
+fn stands(node: &Node, prior: &mut Prior, inventory: &Inventory) -> Result<(), Refusal> {
     let unknown = |device| Refusal::PriorUnknownDevice { by: prior.by.to_owned(), device };
     let split = |uuid: &&GpuUuid| inventory.gpu(uuid).is_some_and(|gpu| gpu.mig);
     if let Some(gpu) = prior.given.gpus.iter().find(split) {
@@ -56,17 +56,21 @@ fn stands(prior: &mut Prior, inventory: &Inventory) -> Result<(), Refusal> {
             continue;
         }
         let gpu = inventory.gpu(&slot.gpu);
-        let mut found = gpu.into_iter().flat_map(|gpu| &gpu.instances);
-        let found = found.find(|one| (one.profile, one.start) == (slot.profile, slot.start));
-        let made = found.and_then(|one| Some(made(one, one.compute_instances.first()?)));
+        let made = gpu.and_then(|gpu| {
+            let is_it = |one: &&Instance| (one.profile, one.start) == (slot.profile, slot.start);
+            let found = gpu.instances.iter().find(is_it)?;
+            Some(made(node, gpu, found, found.compute_instances.first()?))
+        });
         let made = made.ok_or_else(|| unknown(format!("{} of {}", slot.name, slot.gpu)))?;
         prior.computes.push((place, made));
     }
     Ok(())
 }
 
-fn made(instance: &Instance, compute: &ComputeInstance) -> GivenInstance {
+fn made(node: &Node, gpu: &Gpu, instance: &Instance, compute: &ComputeInstance) -> GivenInstance {
+    let inode = device::instance_inode(&node.host, gpu.minor, instance.gpu_instance);
     GivenInstance {
+        inode: inode.unwrap_or_default(),
         gpu_instance: instance.gpu_instance,
         compute_instance: compute.id,
         uuid: compute.uuid.clone(),
@@ -88,11 +92,11 @@ fn by_nodes(
         for instance in gpu.instances.iter().filter(|_| gpu.mig && !caps.is_empty()) {
             let Some(slot) = gpu.slot(instance) else { continue };
             for compute in &instance.compute_instances {
-                let (gpu, gpu_instance) = (gpu.minor, instance.gpu_instance);
-                let mig = MigDevice { gpu, gpu_instance, compute_instance: compute.id };
+                let gpu_instance = instance.gpu_instance;
+                let mig = MigDevice { gpu: gpu.minor, gpu_instance, compute_instance: compute.id };
                 let minors = device::capability_minors(&node.host, mig)?;
                 if minors.iter().all(|minor| caps.contains(minor)) {
-                    prior.computes.push((slot.place(), made(instance, compute)));
+                    prior.computes.push((slot.place(), made(node, gpu, instance, compute)));
                     prior.given.slots.push(slot.clone());
                 }
             }

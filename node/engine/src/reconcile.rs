@@ -11,7 +11,7 @@ use plan::audit::Finding;
 use crate::claim::{LOCK, LOOK_AGAIN};
 use crate::crash::point;
 use crate::release::{marked, retire};
-use crate::{Fault, Node};
+use crate::{Fault, Node, mode};
 
 /// What a reconciliation found and did.
 #[derive(Debug, Clone, Default)]
@@ -112,6 +112,9 @@ impl Node {
         if grant.state == State::Releasing {
             // Whoever gives it back holds its mark; without one, that process is dead and the rest is to be done here.
             return Ok(in_progress);
+        }
+        if mode::is_under_way(ledger, grant)? {
+            return Ok(true);
         }
         // What cannot be told is not given to anybody else, and keeps nobody else waiting.
         Ok(ledger::liveness::owner_lives(grant, in_progress).unwrap_or_else(|error| {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ledger::{Grant, InProgress, Ledger, Member, State};
+use ledger::{Grant, InProgress, Ledger, Member, Stage, State};
 use plan::GrantId;
 
 use crate::crash::point;
@@ -96,6 +96,15 @@ impl Node {
         )
     }
 
+    /// Gives a grant up that was never made whole, and that nobody makes any more: its claim is taken anew by whoever comes next.
+    pub(crate) fn give_up(&self, ledger: &Ledger, id: &GrantId) -> Result<(), Fault> {
+        if ledger.is_in_progress(id)? {
+            return Ok(());
+        }
+        let is_it = |grant: &Grant| grant.id == *id && grant.state == State::Reserved;
+        self.rewrite(is_it, None, |grants| retire(grants, is_it))
+    }
+
     /// Changes the grants where one of them is concerned, and has the works done that are left of those that `change` names.
     fn rewrite(
         &self,
@@ -143,6 +152,11 @@ pub(crate) fn retire(
         }
         if shared.has_works() {
             let grant = Arc::make_mut(shared);
+            // Nothing was begun there, and nothing can be any more.
+            grant.slots.retain(|slot| slot.stage != Stage::Decided);
+            if grant.slots.is_empty() {
+                return false;
+            }
             grant.state = State::Releasing;
             grant.members.clear();
             grant.exclusive.clear();

@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use device::{DeviceError, Migs};
+use device::{DeviceError, Host, Migs};
 use ledger::{GivenInstance, GivenSlot, Grant, Ledger, Stage, State};
 use plan::mig::{Instance, Profile};
 use plan::{Gpu, GpuUuid, GrantId};
@@ -26,6 +26,8 @@ const GPU_LOCK: Duration = Duration::from_secs(120);
 const IN_USE: Duration = Duration::from_secs(30);
 /// How often is looked whether an instance that lingers has been taken over.
 const LINGERING: Duration = Duration::from_secs(1);
+/// How long a try that failed keeps others from trying.
+const NOT_AGAIN: Duration = Duration::from_secs(1);
 /// How long to wait before trying that again.
 const TRY_AGAIN: Duration = Duration::from_millis(50);
 
@@ -50,7 +52,13 @@ impl Node {
             point("make.looked");
             change(&ledger, id, slot, |slot| slot.stage = Stage::Begun)?;
             point("make.begun");
-            let made = given(&migs.make(profile, slot.start)?);
+            if let Err(error) = migs.create(profile, slot.start) {
+                // Nothing was made: what is found there is not ours.
+                change(&ledger, id, slot, |slot| slot.stage = Stage::Decided)?;
+                return Err(error.into());
+            }
+            point("make.placed");
+            let made = given(&self.host, gpu, &migs.fill(profile, slot.start)?);
             point("make.made");
             change(&ledger, id, slot, |slot| {
                 slot.stage = Stage::Made;
@@ -78,10 +86,21 @@ impl Node {
         let Some(grant) = self.lingering(&ledger, id)? else { return Ok(()) };
         let mut gpus: Vec<&GpuUuid> = grant.slots.iter().map(|slot| &slot.gpu).collect();
         gpus.dedup();
+        let mut given_back = Ok(());
         for gpu in gpus {
-            self.give_back_on(&ledger, id, gpu)?;
+            given_back = given_back.and(self.give_back_on(&ledger, &grant, gpu));
         }
-        Ok(())
+        if let Err(fault) = &given_back {
+            let note = format!("giving it back failed: {fault}");
+            on_grant(&ledger, id, |grant| {
+                if !grant.notes.contains(&note) {
+                    grant.notes.push(note);
+                }
+            })?;
+            // Still marked: whoever waits for it does not start one try after the other.
+            std::thread::sleep(NOT_AGAIN);
+        }
+        given_back
     }
 
     /// Leaves instances that stand for somebody to take over, for a while. The grant, unless that has happened.
@@ -99,31 +118,90 @@ impl Node {
         }
     }
 
-    fn give_back_on(&self, ledger: &Ledger, id: &GrantId, uuid: &GpuUuid) -> Result<(), Fault> {
+    fn give_back_on(&self, ledger: &Ledger, grant: &Grant, uuid: &GpuUuid) -> Result<(), Fault> {
+        let id = &grant.id;
         let _gpu = ledger.gpu_lock(uuid, GPU_LOCK)?;
         let inventory = self.inventory_as_known()?;
         // From here on nobody adopts it; what somebody has adopted is not there any more.
         let mut slots = Vec::new();
-        on_slots(ledger, id, |grant| {
+        on_grant(ledger, id, |grant| {
             for slot in grant.slots.iter_mut().filter(|slot| slot.gpu == *uuid) {
-                slots.push(slot.clone());
                 if slot.stage != Stage::Decided {
                     slot.stage = Stage::Ending;
                 }
+                slots.push(slot.clone());
             }
         })?;
         point("give-back.begun");
-        // A GPU that has left, or left MIG mode, has left its instances, too.
-        if let Some(gpu) = inventory.gpu(uuid).filter(|gpu| gpu.mig) {
-            let migs = device::migs(&self.host, gpu)?;
-            for slot in &slots {
-                destroy(&migs, profile(gpu, slot)?, slot)?;
-                point("give-back.destroyed");
+        let minor = grant.gpus.iter().find(|gpu| gpu.uuid == *uuid).map(|gpu| gpu.minor);
+        let is_listed = |slot: &GivenSlot| self.is_listed(minor, slot);
+        let gpu = match inventory.gpu(uuid) {
+            // It does not answer just now, and what it is cut into is still there.
+            None if slots.iter().any(is_listed) => {
+                return Err(Fault::NoSuchGpu { gpu: uuid.to_string() });
+            }
+            // A GPU that has left, or left MIG mode, has left its instances, too.
+            gpu => gpu.filter(|gpu| gpu.mig),
+        };
+        let migs = gpu.map(|gpu| device::migs(&self.host, gpu)).transpose()?;
+        let patience = Instant::now() + IN_USE;
+        let mut given_back = Ok(());
+        for slot in &slots {
+            let gone = match (gpu, &migs) {
+                (Some(gpu), Some(migs)) => self.destroy(migs, gpu, slot, patience),
+                _ => Ok(()),
+            };
+            point("give-back.destroyed");
+            match gone {
+                Ok(()) => on_grant(ledger, id, |grant| {
+                    grant.slots.retain(|one| one.place() != slot.place());
+                })?,
+                failed => given_back = given_back.and(failed),
+            }
+            point("give-back.struck-out");
+        }
+        given_back
+    }
+
+    /// Destroys what stands in a slot's place, if it is what was made there.
+    fn destroy(
+        &self,
+        migs: &Migs<'_>,
+        gpu: &Gpu,
+        slot: &GivenSlot,
+        patience: Instant,
+    ) -> Result<(), Fault> {
+        // A driver without the profile has nothing of it.
+        let Some(profile) = gpu.profiles.iter().find(|one| one.id == slot.profile) else {
+            return Ok(());
+        };
+        loop {
+            let found = migs.at(profile, slot.start)?;
+            let Some(found) = found.filter(|found| self.is_ours(gpu, found, slot)) else {
+                return Ok(());
+            };
+            match migs.destroy(profile, found.gpu_instance) {
+                Err(DeviceError::Nvml { .. }) if Instant::now() < patience => {
+                    std::thread::sleep(TRY_AGAIN);
+                }
+                done => return Ok(done?),
             }
         }
-        on_slots(ledger, id, |grant| grant.slots.retain(|slot| slot.gpu != *uuid))?;
-        point("give-back.struck-out");
-        Ok(())
+    }
+
+    /// Whether what is found in its place was made for it. One that was made there since has another file.
+    fn is_ours(&self, gpu: &Gpu, found: &Instance, slot: &GivenSlot) -> bool {
+        let Some(made) = &slot.instance else { return slot.stage != Stage::Decided };
+        let inode = device::instance_inode(&self.host, gpu.minor, found.gpu_instance);
+        made.gpu_instance == found.gpu_instance && inode.is_none_or(|inode| inode == made.inode)
+    }
+
+    /// Whether the driver lists the instance of a slot.
+    fn is_listed(&self, minor: Option<u32>, slot: &GivenSlot) -> bool {
+        let made = slot.instance.as_ref();
+        minor.zip(made).is_some_and(|(minor, made)| {
+            device::instance_inode(&self.host, minor, made.gpu_instance) == Some(made.inode)
+        })
     }
 
     /// Switches a GPU, whose lock the caller holds and that nobody uses, into MIG mode.
@@ -141,35 +219,10 @@ impl Node {
     }
 }
 
-/// Destroys what stands in a slot's place, if it is what was made there.
-fn destroy(migs: &Migs<'_>, profile: &Profile, slot: &GivenSlot) -> Result<(), Fault> {
-    let patience = Instant::now() + IN_USE;
-    loop {
-        let Some(found) = migs.at(profile, slot.start)?.filter(|found| is_ours(found, slot)) else {
-            return Ok(());
-        };
-        match migs.destroy(profile, found.gpu_instance) {
-            Err(DeviceError::Nvml { .. }) if Instant::now() < patience => {
-                std::thread::sleep(TRY_AGAIN);
-            }
-            done => return Ok(done?),
-        }
-    }
-}
-
-/// Whether what is found in its place was made for it. Another's, made there since, has another UUID.
-fn is_ours(found: &Instance, slot: &GivenSlot) -> bool {
-    let Some(made) = &slot.instance else { return slot.stage != Stage::Decided };
-    let is_same = |uuid: &plan::MigUuid| {
-        let mut all = found.compute_instances.iter().filter_map(|one| one.uuid.as_ref());
-        found.compute_instances.is_empty() || all.any(|one| one == uuid)
-    };
-    made.uuid.as_ref().is_none_or(is_same)
-}
-
-fn given(instance: &Instance) -> GivenInstance {
+fn given(host: &Host, gpu: &Gpu, instance: &Instance) -> GivenInstance {
     let compute = instance.compute_instances.first();
     GivenInstance {
+        inode: device::instance_inode(host, gpu.minor, instance.gpu_instance).unwrap_or_default(),
         gpu_instance: instance.gpu_instance,
         compute_instance: compute.map_or(0, |compute| compute.id),
         uuid: compute.and_then(|compute| compute.uuid.clone()),
@@ -201,7 +254,7 @@ fn change(
 }
 
 /// Changes a grant that is being given back; one without slots is struck out.
-fn on_slots(ledger: &Ledger, id: &GrantId, change: impl FnOnce(&mut Grant)) -> Result<(), Fault> {
+fn on_grant(ledger: &Ledger, id: &GrantId, change: impl FnOnce(&mut Grant)) -> Result<(), Fault> {
     let mut locked = ledger.lock(LOCK)?;
     let ours = |grant: &Grant| grant.id == *id && grant.state == State::Releasing;
     if let Some(grant) = locked.grants().iter().position(|grant| ours(grant)) {

@@ -22,6 +22,9 @@ const SHORTEST: Duration = Duration::from_micros(50);
 /// A lock is held for a millisecond or so, by one of a few.
 const LONGEST: Duration = Duration::from_millis(2);
 
+/// How long a mark is in the way of whoever only looks whether it is held.
+const LOOKED_AT: Duration = Duration::from_millis(20);
+
 /// A lock that is held. Closed when dropped: copies of the descriptor in children keep it.
 #[derive(Debug)]
 pub(crate) struct Held {
@@ -115,9 +118,13 @@ impl InProgress {
         Held::wait(path, deadline).map(|held| Self(Some(held)))
     }
 
-    /// `None` when another has it marked.
+    /// `None` when another has it marked, and not only looks whether somebody has.
     pub(crate) fn try_begin(path: &Path) -> Result<Option<Self>, LedgerError> {
-        Ok(Held::attempt(path)?.map(|held| Self(Some(held))))
+        match Held::wait(path, LOOKED_AT) {
+            Ok(held) => Ok(Some(Self(Some(held)))),
+            Err(LedgerError::Busy { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// What to give a child, which then has the mark until it ends, or takes it over and drops it. `None` never.

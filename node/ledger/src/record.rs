@@ -166,6 +166,8 @@ pub struct GivenInstance {
     pub compute_instance: u32,
     /// The MIG device's UUID, where the driver tells it.
     pub uuid: Option<MigUuid>,
+    /// Inode of the driver's file of the GPU instance: one that is made anew with the same ids, and so perhaps the same UUID, has another.
+    pub inode: u64,
 }
 
 /// The answer to a claim. What many grants have in common is shared by them: whoever has the node's lock copies and drops hundreds.

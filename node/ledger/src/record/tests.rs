@@ -128,7 +128,7 @@ fn any_pinning() -> impl Strategy<Value = Pinning> {
 
 /// A MIG instance at `start` of a GPU, as far as it has come.
 pub(crate) fn slot(gpu: u64, start: u32, stage: Stage) -> GivenSlot {
-    let made = GivenInstance { gpu_instance: 7 + start, compute_instance: 0, uuid: None };
+    let made = GivenInstance { gpu_instance: 7 + start, compute_instance: 0, uuid: None, inode: 1 };
     GivenSlot {
         gpu: uuid(gpu),
         profile: 19,

@@ -8,11 +8,14 @@ use nvml_wrapper::{Device, Nvml};
 use plan::mig::{ComputeInstance, Instance, Profile, ProfileName};
 use plan::{Gpu, GpuUuid, Mib};
 
-use super::raw::{self, GpuInstance, Kind};
+use super::raw::{self, Kind};
 use super::{Listing, store};
 use crate::Host;
 use crate::error::DeviceError;
 use crate::nvidia::observe::{failed, start};
+
+/// What is being done, in words.
+const MAKE: &str = "make a MIG instance";
 
 /// The profiles that the driver offers on a GPU; none while MIG mode is off.
 pub(crate) fn profiles(device: &Device<'_>) -> Result<Vec<Profile>, NvmlError> {
@@ -143,16 +146,26 @@ impl Migs<'_> {
         Ok(found.into_iter().find(|instance| instance.start == start))
     }
 
-    /// Makes an instance of a profile at a start, and a compute instance that fills it.
+    /// Makes a GPU instance of a profile at a start, with nothing in it.
     ///
     /// # Errors
-    /// [`DeviceError::Nvml`], as when the place is taken; nothing of it is left then, unless that cannot be destroyed, either.
-    pub fn make(&self, profile: &Profile, start: u32) -> Result<Instance, DeviceError> {
-        const MAKE: &str = "make a MIG instance";
+    /// [`DeviceError::Nvml`], as when the place is taken; nothing was made then.
+    pub fn create(&self, profile: &Profile, start: u32) -> Result<(), DeviceError> {
         let device = self.device()?;
-        let made = make(&device, profile, start).map_err(failed(self.host, MAKE))?;
-        let all = learn(self.host, &device, self.gpu)?;
-        all.into_iter().find(|instance| instance.gpu_instance == made).ok_or_else(|| {
+        let made = raw::create(&device, profile.id, (start, profile.slices));
+        made.map(drop).map_err(failed(self.host, MAKE))
+    }
+
+    /// Makes the compute instance that fills the GPU instance of a profile at a start. The instance, then.
+    ///
+    /// # Errors
+    /// [`DeviceError::Nvml`]; the GPU instance is destroyed then, if that can be.
+    pub fn fill(&self, profile: &Profile, start: u32) -> Result<Instance, DeviceError> {
+        let device = self.device()?;
+        let filled = fill(&device, profile, start).map_err(failed(self.host, MAKE));
+        let all = learn(self.host, &device, self.gpu);
+        let made = filled?;
+        all?.into_iter().find(|instance| instance.gpu_instance == made).ok_or_else(|| {
             let said = "what was made cannot be found".to_owned();
             DeviceError::Nvml { library: self.host.nvml.clone(), action: MAKE, said }
         })
@@ -175,22 +188,23 @@ impl Migs<'_> {
     }
 }
 
-/// Makes it; its id.
-fn make(device: &Device<'_>, profile: &Profile, start: u32) -> Result<u32, NvmlError> {
-    let instance = raw::create(device, profile.id, (start, profile.slices))?;
-    match fill(&instance) {
-        Ok(id) => Ok(id),
-        Err(error) => {
-            // What cannot be destroyed now is found later: its place is in the ledger.
-            let _ = instance.destroy();
-            Err(error)
+/// Fills the instance at a start; its id.
+fn fill(device: &Device<'_>, profile: &Profile, start: u32) -> Result<u32, NvmlError> {
+    for instance in raw::instances(device, profile.id, profile.max)? {
+        let facts = instance.facts()?;
+        if facts.start != start {
+            continue;
         }
+        return match instance.whole().and_then(|whole| instance.create(whole)) {
+            Ok(_) => Ok(facts.id),
+            Err(error) => {
+                // What cannot be destroyed now is found later: its place is in the ledger.
+                let _ = instance.destroy();
+                Err(error)
+            }
+        };
     }
-}
-
-fn fill(instance: &GpuInstance<'_>) -> Result<u32, NvmlError> {
-    instance.create(instance.whole()?)?;
-    Ok(instance.facts()?.id)
+    Err(NvmlError::NotFound)
 }
 
 fn destroy(device: &Device<'_>, profile: &Profile, gpu_instance: u32) -> Result<(), NvmlError> {

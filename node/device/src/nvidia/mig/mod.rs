@@ -84,6 +84,18 @@ pub(crate) fn fill(
     Ok(known)
 }
 
+/// What tells the GPU instance with this id from one that had, or will have, its id: the inode of the driver's file. `None` where the driver lists none.
+pub fn instance_inode(host: &Host, gpu_minor: u32, gpu_instance: u32) -> Option<u64> {
+    let path =
+        format!("/proc/driver/nvidia/capabilities/gpu{gpu_minor}/mig/gi{gpu_instance}/access");
+    fs::metadata(host.path(&path)).ok().map(|meta| meta.ino())
+}
+
+/// Whether the GPU is in MIG mode now, as the driver's listing shows. Asks no GPU.
+pub fn is_in_mig_mode(host: &Host, gpu: &Gpu) -> bool {
+    folder(host, gpu).is_dir()
+}
+
 fn kept(host: &Host, gpu: &GpuUuid) -> Result<Option<Kept>, DeviceError> {
     let bytes = keep::read(&path(host, gpu)?)?;
     let kept = bytes.and_then(|bytes| serde_json::from_slice::<Kept>(&bytes).ok());
