@@ -33,10 +33,7 @@ impl Near {
     pub fn of(gpus: &[&Gpu], topology: &Topology) -> Option<Self> {
         let mut near = Self::default();
         for gpu in gpus {
-            let home = match gpu.numa_node {
-                Some(id) => home(topology, id)?,
-                None => only(topology)?,
-            };
+            let home = home(topology, gpu.numa_node?)?;
             let mates = mates(topology, home);
             let mut cpus = home.cpus.clone();
             cpus.extend(mates.iter().flat_map(|mate| mate.cpus.iter()));
@@ -61,13 +58,6 @@ impl Near {
         let first = sets.next();
         sets.any(|set| Some(set) != first)
     }
-}
-
-/// The node with CPUs, where there is but one: whatever the machine does not say of its GPUs, it is near them.
-fn only(topology: &Topology) -> Option<&NumaNode> {
-    let mut with_cpus = topology.nodes.iter().filter(|node| !node.cpus.is_empty());
-    let first = with_cpus.next();
-    first.filter(|_| with_cpus.next().is_none())
 }
 
 /// The node with CPUs that a GPU on node `id` belongs to: that one, or the nearest to it.
