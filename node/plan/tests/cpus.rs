@@ -318,6 +318,26 @@ proptest! {
     }
 
     #[test]
+    fn sets_are_what_sets_of_numbers_are(
+        one in proptest::collection::btree_set(0..200_u32, 0..40), other in proptest::collection::btree_set(0..300_u32, 0..40),
+    ) {
+        let (ours, theirs): (CpuSet, CpuSet) = (one.iter().copied().collect(), other.iter().copied().collect());
+        let is = |set: &CpuSet, wanted: BTreeSet<u32>| {
+            (set.iter().collect::<BTreeSet<_>>(), set.len(), set.first(), set.is_empty())
+                == (wanted.clone(), wanted.len(), wanted.first().copied(), wanted.is_empty())
+                && *set == wanted.into_iter().collect()
+        };
+        prop_assert!(is(&ours, one.clone()));
+        prop_assert!(is(&ours.and(&theirs), &one & &other));
+        prop_assert!(is(&ours.or(&theirs), &one | &other));
+        prop_assert!(is(&ours.without(&theirs), &one - &other));
+        prop_assert_eq!(ours.is_within(&theirs), one.is_subset(&other));
+        prop_assert!(ours.and(&theirs).is_within(&ours));
+        prop_assert_eq!(ours.meets(&theirs), !one.is_disjoint(&other));
+        prop_assert!((0..320).all(|number| ours.has(number) == one.contains(&number)));
+    }
+
+    #[test]
     fn near_is_the_node_and_the_rest_of_its_processor(machine in any_machine(), seed in 0..8_u32) {
         let topology = machine.topology();
         let home = seed % (machine.sockets * machine.nodes_per_socket);

@@ -2,7 +2,6 @@
 //!
 //! Decides what is such a list (cpuset(7), "List format"). Must not know what the numbers stand for.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -11,10 +10,11 @@ use serde::{Deserialize, Serialize};
 /// More than any kernel can be built for (`CONFIG_NR_CPUS` is 8192 at most), so that no text can ask for gigabytes.
 const MOST: u32 = 1 << 16;
 
-/// CPUs by the kernel's numbers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// CPUs by the kernel's numbers: a bit for each, and no word of zeros at the end, so that equal sets are equal. Pinning compares sets of hundreds under the
+/// node's lock.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct CpuSet(BTreeSet<u32>);
+pub struct CpuSet(Vec<u64>);
 
 /// NUMA nodes by the kernel's numbers; it writes both alike.
 pub type NodeSet = CpuSet;
@@ -30,7 +30,7 @@ pub struct BadList {
 impl CpuSet {
     /// None.
     pub const fn none() -> Self {
-        Self(BTreeSet::new())
+        Self(Vec::new())
     }
 
     /// Whether there are none.
@@ -40,62 +40,93 @@ impl CpuSet {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
     }
 
     /// Whether the number is among them.
     pub fn has(&self, number: u32) -> bool {
-        self.0.contains(&number)
+        let (word, bit) = place(number);
+        self.word(word) & bit != 0
     }
 
     /// The lowest.
     pub fn first(&self) -> Option<u32> {
-        self.0.first().copied()
+        self.iter().next()
     }
 
     /// All of them, ascending.
-    pub fn iter(&self) -> impl DoubleEndedIterator<Item = u32> + '_ {
-        self.0.iter().copied()
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        let of = |(first, word): (u32, &u64)| {
+            let word = *word;
+            (first..first + u64::BITS).filter(move |number| word & place(*number).1 != 0)
+        };
+        (0..).step_by(u64::BITS as usize).zip(&self.0).flat_map(of)
     }
 
     /// Those that are in both.
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
-        Self(self.0.intersection(&other.0).copied().collect())
+        self.with(other, |ours, theirs| ours & theirs)
     }
 
     /// Those that are in either.
     #[must_use]
     pub fn or(&self, other: &Self) -> Self {
-        Self(self.0.union(&other.0).copied().collect())
+        self.with(other, |ours, theirs| ours | theirs)
     }
 
     /// Those that are not in the other.
     #[must_use]
     pub fn without(&self, other: &Self) -> Self {
-        Self(self.0.difference(&other.0).copied().collect())
+        self.with(other, |ours, theirs| ours & !theirs)
     }
 
     /// Whether all of them are in the other.
     pub fn is_within(&self, other: &Self) -> bool {
-        self.0.is_subset(&other.0)
+        self.0.iter().enumerate().all(|(at, word)| word & !other.word(at) == 0)
     }
 
     /// Whether any of them is in the other.
     pub fn meets(&self, other: &Self) -> bool {
-        !self.0.is_disjoint(&other.0)
+        self.0.iter().zip(&other.0).any(|(ours, theirs)| ours & theirs != 0)
     }
+
+    fn word(&self, at: usize) -> u64 {
+        self.0.get(at).copied().unwrap_or_default()
+    }
+
+    fn with(&self, other: &Self, both: impl Fn(u64, u64) -> u64) -> Self {
+        let words = 0..self.0.len().max(other.0.len());
+        let mut words: Vec<u64> = words.map(|at| both(self.word(at), other.word(at))).collect();
+        while words.last() == Some(&0) {
+            words.pop();
+        }
+        Self(words)
+    }
+}
+
+/// Where a number is: its word, and its bit there.
+fn place(number: u32) -> (usize, u64) {
+    ((number / u64::BITS) as usize, 1 << (number % u64::BITS))
 }
 
 impl FromIterator<u32> for CpuSet {
     fn from_iter<I: IntoIterator<Item = u32>>(numbers: I) -> Self {
-        Self(numbers.into_iter().collect())
+        let mut set = Self::none();
+        set.extend(numbers);
+        set
     }
 }
 
 impl Extend<u32> for CpuSet {
     fn extend<I: IntoIterator<Item = u32>>(&mut self, numbers: I) {
-        self.0.extend(numbers);
+        for number in numbers {
+            let (word, bit) = place(number);
+            if self.0.len() <= word {
+                self.0.resize(word + 1, 0);
+            }
+            self.0[word] |= bit;
+        }
     }
 }
 
