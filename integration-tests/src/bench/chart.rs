@@ -1,11 +1,11 @@
 //! The ratios as a bar chart in SVG: one bar per comparison, and a line where both are equal.
-//! Decides the drawing only. Colours follow the reader's light or dark preference.
+//! Decides the drawing only.
 
 use std::fmt::Write;
 
 use super::figures::{Comparison, Figures};
+use super::page::{self, Style, WIDTH};
 
-const WIDTH: f64 = 760.0;
 const LABELS: f64 = 250.0;
 const VALUES: f64 = 70.0;
 const ROW: f64 = 26.0;
@@ -15,17 +15,13 @@ const BOTTOM: f64 = 44.0;
 /// A bar past this many times the reference is cut short: the number at the edge still says it.
 const LONGEST: f64 = 2.0;
 
-const STYLE: &str = "\
-text { font-family: system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif; fill: #1f2328 }
-.page { fill: #ffffff; stroke: #d1d9e0 } .title { font-size: 16px; font-weight: 600 }
+const STYLE: Style = Style {
+    light: "\
 .label, .value { font-size: 13px } .value { font-variant-numeric: tabular-nums }
-.small { font-size: 12px; fill: #59636e } .grid { stroke: #e4e8ec } .one { stroke: #1f2328; stroke-width: 1.5 }
-.less { fill: #1a7f64 } .more { fill: #c4501b } .aim { stroke: #1f2328; stroke-width: 2 }
-@media (prefers-color-scheme: dark) {
-text { fill: #e6edf3 } .page { fill: #0d1117; stroke: #3d444d } .small { fill: #9198a1 }
-.grid { stroke: #262c34 } .one { stroke: #e6edf3 } .less { fill: #3fb58f } .more { fill: #e5834d }
-.aim { stroke: #e6edf3 }
-}";
+.one { stroke: #1f2328; stroke-width: 1.5 }
+.less { fill: #1a7f64 } .more { fill: #c4501b } .aim { stroke: #1f2328; stroke-width: 2 }",
+    dark: ".one { stroke: #e6edf3 } .less { fill: #3fb58f } .more { fill: #e5834d } .aim { stroke: #e6edf3 }",
+};
 
 /// The chart of every comparison that has a ratio. `subtitle` says what was compared with what.
 pub fn render(figures: &Figures, subtitle: &str) -> String {
@@ -37,16 +33,10 @@ pub fn render(figures: &Figures, subtitle: &str) -> String {
     let height = TOP + ROW * rows.len() as f64 + BOTTOM;
     let scale = Scale::over(rows.iter().map(|(_, ratio)| *ratio));
 
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
-         aria-label=\"Berth's medians as ratios of the reference's\">\n<style>\n{STYLE}\n</style>\n\
-         <rect class=\"page\" x=\"0.5\" y=\"0.5\" width=\"{}\" height=\"{}\" rx=\"8\"/>\n\
-         <text class=\"title\" x=\"24\" y=\"32\">Berth / containerd-shim-runc-v2, medians (shorter is \
-         better)</text>\n<text class=\"small\" x=\"24\" y=\"52\">{}</text>\n",
-        WIDTH - 1.0,
-        height - 1.0,
-        escape(subtitle),
-    );
+    let about = "Berth's medians as ratios of the reference's";
+    let title = "Berth / containerd-shim-runc-v2, medians (shorter is better)";
+    let mut svg = page::open(height, about, STYLE, title);
+    let _ = writeln!(svg, "<text class=\"small\" x=\"24\" y=\"52\">{}</text>", escape(subtitle));
     grid(&mut svg, &scale, height);
     for (index, (comparison, ratio)) in rows.iter().enumerate() {
         bar(&mut svg, &scale, index, comparison, *ratio);
@@ -76,15 +66,7 @@ impl Scale {
 fn grid(svg: &mut String, scale: &Scale, height: f64) {
     let quarters = (1..).map(|n| f64::from(n) * 0.25).take_while(|ratio| *ratio <= scale.most);
     for ratio in std::iter::once(0.0).chain(quarters) {
-        let x = scale.x(ratio);
-        let _ = writeln!(
-            svg,
-            "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{}\" y2=\"{}\"/>\
-             <text class=\"small\" x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{ratio}</text>",
-            TOP - 8.0,
-            height - BOTTOM + 4.0,
-            height - BOTTOM + 22.0,
-        );
+        page::grid_line(svg, scale.x(ratio), (TOP, height - BOTTOM), &ratio.to_string());
     }
 }
 

@@ -15,6 +15,7 @@ pub mod memory;
 pub mod mig;
 pub mod occupied;
 pub mod options;
+pub mod page;
 pub mod pods;
 pub mod progress;
 pub mod stats;

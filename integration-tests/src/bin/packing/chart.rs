@@ -1,43 +1,36 @@
 //! The cells as a dot plot in SVG: a row for each, a dot for each policy, ticks for what none can reach.
 //!
-//! Decides the drawing only. Colours follow the reader's light or dark preference.
+//! Decides the drawing only.
 
 use std::fmt::Write;
+
+use integration_tests::bench::page::{self, Style, WIDTH};
 
 use crate::Cell;
 use crate::policy::{self, Policy};
 
-const WIDTH: f64 = 760.0;
 const LABELS: f64 = 150.0;
 const RIGHT: f64 = 30.0;
 const ROW: f64 = 26.0;
 const TOP: f64 = 96.0;
 const BOTTOM: f64 = 40.0;
 
-const STYLE: &str = "\
-text { font-family: system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif; fill: #1f2328 }
-.page { fill: #ffffff; stroke: #d1d9e0 } .title { font-size: 16px; font-weight: 600 }
-.label { font-size: 13px } .small { font-size: 12px; fill: #59636e } .grid { stroke: #e4e8ec }
+const STYLE: Style = Style {
+    light: "\
+.label { font-size: 13px }
 .first-fit { fill: #8c959f } .best-fit { fill: #5a7fb8 } .spread { fill: #c9a227 } .driver { fill: #a5628f } .berth { fill: #1a7f64 }
-.repacking, .bound { stroke: #1f2328; stroke-width: 2 } .bound { stroke-dasharray: 2 2 }
-@media (prefers-color-scheme: dark) {
-text { fill: #e6edf3 } .page { fill: #0d1117; stroke: #3d444d } .small { fill: #9198a1 } .grid { stroke: #262c34 }
-.berth { fill: #3fb58f } .repacking, .bound { stroke: #e6edf3 }
-}";
+.repacking, .bound { stroke: #1f2328; stroke-width: 2 } .bound { stroke-dasharray: 2 2 }",
+    dark: ".berth { fill: #3fb58f } .repacking, .bound { stroke: #e6edf3 }",
+};
 
 /// The chart of all cells.
 pub fn render(cells: &[Cell]) -> String {
     let height = TOP + ROW * cells.len() as f64 + BOTTOM;
     let least = cells.iter().flat_map(|cell| &cell.shares).copied().fold(1.0, f64::min);
     let scale = Scale { least: (least * 20.0).floor() / 20.0 };
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
-         aria-label=\"Slices given of those asked for, by policy\">\n<style>\n{STYLE}\n</style>\n\
-         <rect class=\"page\" x=\"0.5\" y=\"0.5\" width=\"{}\" height=\"{}\" rx=\"8\"/>\n\
-         <text class=\"title\" x=\"24\" y=\"32\">MIG slices given of those asked for (farther right is better)</text>\n",
-        WIDTH - 1.0,
-        height - 1.0,
-    );
+    let about = "Slices given of those asked for, by policy";
+    let title = "MIG slices given of those asked for (farther right is better)";
+    let mut svg = page::open(height, about, STYLE, title);
     legend(&mut svg);
     grid(&mut svg, &scale, height);
     for (index, cell) in cells.iter().enumerate() {
@@ -70,16 +63,8 @@ fn legend(svg: &mut String) {
 fn grid(svg: &mut String, scale: &Scale, height: f64) {
     let tenths = (0..=20).map(|n| f64::from(n) / 20.0).filter(|share| *share >= scale.least);
     for share in tenths {
-        let x = scale.x(share);
-        let _ = writeln!(
-            svg,
-            "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{}\" y2=\"{}\"/>\
-             <text class=\"small\" x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{:.0} %</text>",
-            TOP - 8.0,
-            height - BOTTOM + 4.0,
-            height - BOTTOM + 22.0,
-            share * 100.0,
-        );
+        let label = format!("{:.0} %", share * 100.0);
+        page::grid_line(svg, scale.x(share), (TOP, height - BOTTOM), &label);
     }
 }
 
