@@ -32,3 +32,12 @@ macro_rules! unsupported {
         }
     )*};
 }
+
+/// Asserts that structures have the size and alignment of those in NVML's header, which the bindings were made from.
+#[cfg(test)]
+macro_rules! alike {
+    ($($own:ty = $real:ty;)*) => {$(
+        assert_eq!(size_of::<$own>(), size_of::<$real>(), stringify!($own));
+        assert_eq!(align_of::<$own>(), align_of::<$real>(), stringify!($own));
+    )*};
+}
