@@ -302,7 +302,7 @@ impl Node {
         point("admit.links");
         let proc = device::proc_tree(&self.host, &gpus, &migs)?;
         point("admit.trees");
-        let gpu_cpus = self.gpu_cpus(grant, &ask.container, &gpus, inventory, pinning)?;
+        let gpu_cpus = self.gpu_cpus(grant, &ask.container, &gpus, inventory, pinning);
         let parts = Parts {
             pinning,
             gpu_cpus,

@@ -20,6 +20,7 @@ use plan::{Capabilities, GrantId, Inventory, Pinning, Placement, Refusal, Reques
 
 use crate::ask::Ask;
 use crate::crash::point;
+use crate::instances::is_listed;
 use crate::node::Node;
 use crate::pinning::{Around, Pinned, pinned};
 use crate::{Denied, Fault};
@@ -131,9 +132,13 @@ fn attempt(
         }
     }
     let decide = |grants: &[Arc<Grant>]| {
-        let placement = place(node, grants, claim, facts, required)?;
+        let placement = place(node, grants, claim, facts)?;
         let slots = placement.slots.clone();
         let mut grant = grant(claim, facts, owner, placement)?;
+        if let Claim::Ours { .. } = claim {
+            ceiling(node, grants, facts.ask, &grant)?;
+        }
+        suits(&grant, facts, required)?;
         let pinned = pinned(node, grants, &grant, facts)?;
         join(&mut grant, facts, pinned);
         Ok::<_, Denied>((grant, slots))
@@ -207,15 +212,11 @@ fn still_good(
         grant: held.id.to_string(),
         holder: held.label.clone(),
     };
-    let here = |given: &GivenGpu| facts.inventory.gpu(&given.uuid).ok_or_else(|| gone(given));
-    let gpus = held.gpus.iter().map(here).collect::<Result<Vec<_>, _>>()?;
+    if let Some(given) = held.gpus.iter().find(|given| facts.inventory.gpu(&given.uuid).is_none()) {
+        return Err(gone(given));
+    }
     // Once it is made, it is to be the very one.
-    let is_gone = |slot: &&GivenSlot| {
-        let minor = held.gpus.iter().find(|gpu| gpu.uuid == slot.gpu).map(|gpu| gpu.minor);
-        minor.zip(slot.instance.as_ref()).is_some_and(|(minor, made)| {
-            device::instance_inode(host, minor, made.gpu_instance) != Some(made.inode)
-        })
-    };
+    let is_gone = |slot: &&GivenSlot| is_listed(host, held, slot) == Some(false);
     if let Some(slot) = held.slots.iter().find(is_gone) {
         return Err(Refusal::Gone {
             gpu: format!("{} at slice {} of {}", slot.name, slot.start, slot.gpu),
@@ -223,7 +224,7 @@ fn still_good(
             holder: held.label.clone(),
         });
     }
-    facts.inventory.driver.as_ref().map_or(Ok(()), |driver| required.check(driver, &gpus))
+    suits(held, facts, required)
 }
 
 fn join(held: &mut Grant, facts: Facts<'_>, pinned: Pinned) {
@@ -252,30 +253,31 @@ fn place(
     grants: &[Arc<Grant>],
     claim: &Claim<'_>,
     facts: Facts<'_>,
-    required: &Requirements<'_>,
 ) -> Result<Placement, Denied> {
-    let (ask, inventory) = (facts.ask, facts.inventory);
-    let placement = match claim {
+    let inventory = facts.inventory;
+    match claim {
         Claim::Ours { want, .. } => {
             let mut occupancy = ledger::occupancy(grants);
             let now = now(node, want, inventory)?;
             // What somebody else has destroyed cannot be taken over.
-            occupancy.idle.retain(|place| stands(&now, place));
-            let placement = plan::decide(want, &now, &occupancy, &node.policy)?;
-            ceiling(node, grants, ask, &placement, inventory)?;
-            placement
+            occupancy.idle.retain(|place| {
+                now.gpu(&place.gpu)
+                    .is_some_and(|gpu| gpu.instance_at(place.profile, place.start).is_some())
+            });
+            Ok(plan::decide(want, &now, &occupancy, &node.policy)?)
         }
         Claim::External { by, given, .. } => {
             let occupancy = ledger::occupancy(grants);
-            plan::place::external(by, given, inventory, &occupancy)?
+            Ok(plan::place::external(by, given, inventory, &occupancy)?)
         }
-    };
-    let given: Vec<&plan::Gpu> =
-        placement.gpus.iter().filter_map(|uuid| inventory.gpu(uuid)).collect();
-    if let Some(driver) = &inventory.driver {
-        required.check(driver, &given)?;
     }
-    Ok(placement)
+}
+
+/// What is given must do for the container's image.
+fn suits(grant: &Grant, facts: Facts<'_>, required: &Requirements<'_>) -> Result<(), Refusal> {
+    let of = |given: &GivenGpu| facts.inventory.gpu(&given.uuid);
+    let gpus: Vec<&plan::Gpu> = grant.gpus.iter().filter_map(of).collect();
+    facts.inventory.driver.as_ref().map_or(Ok(()), |driver| required.check(driver, &gpus))
 }
 
 /// The inventory as it is under the lock: which GPUs are in MIG mode, and which instances there are. One that was destroyed since the node was looked at is
@@ -299,23 +301,11 @@ fn now<'a>(
     Ok(Cow::Owned(now))
 }
 
-/// Whether an instance stands in this place.
-fn stands(inventory: &Inventory, place: &Place) -> bool {
-    let mut found = inventory.gpu(&place.gpu).into_iter().flat_map(|gpu| &gpu.instances);
-    found.any(|one| (one.profile, one.start) == (place.profile, place.start))
-}
-
 /// What a namespace holds already, with what it would get now, must stay below its ceiling.
-fn ceiling(
-    node: &Node,
-    grants: &[Arc<Grant>],
-    ask: &Ask,
-    placement: &Placement,
-    inventory: &Inventory,
-) -> Result<(), Refusal> {
+fn ceiling(node: &Node, grants: &[Arc<Grant>], ask: &Ask, asked: &Grant) -> Result<(), Refusal> {
     let namespace = namespace(ask);
     let held = || {
-        grants.iter().filter(|grant| {
+        grants.iter().map(Arc::as_ref).filter(|grant| {
             // What is being given back is nobody's any more.
             grant.state != State::Releasing
                 && grant.kubernetes_namespace.as_deref().unwrap_or(&grant.owner.namespace)
@@ -323,23 +313,14 @@ fn ceiling(
         })
     };
     let memory = |all: u64, more: plan::Mib| all.saturating_add(more.0);
-    let held_memory = held().map(|grant| grant.memory()).fold(0, memory);
-    let whole = |grant: &Arc<Grant>| if grant.slots.is_empty() { grant.gpus.len() } else { 0 };
-    let held_gpus: usize = held().map(whole).sum();
-    let (slots, gpus): (Vec<_>, Vec<_>) = match placement.slots.is_empty() {
-        true => (Vec::new(), placement.gpus.iter().collect()),
-        false => (
-            placement.slots.iter().filter_map(|slot| given_slot(slot, inventory)).collect(),
-            Vec::new(),
-        ),
-    };
-    let of_gpus = gpus.iter().filter_map(|uuid| inventory.gpu(uuid)).map(|gpu| gpu.memory);
-    let asked_memory = of_gpus.chain(slots.iter().map(|slot| slot.memory)).fold(0, memory);
+    let held_memory = held().map(Grant::memory).fold(0, memory);
+    let whole = |grant: &Grant| if grant.slots.is_empty() { grant.gpus.len() } else { 0 };
+    let counted = |gpus: usize| u32::try_from(gpus).unwrap_or(u32::MAX);
     plan::policy::check_ceiling(
         namespace,
         &node.policy,
-        (u32::try_from(held_gpus).unwrap_or(u32::MAX), plan::Mib(held_memory)),
-        (u32::try_from(gpus.len()).unwrap_or(u32::MAX), plan::Mib(asked_memory)),
+        (counted(held().map(whole).sum()), plan::Mib(held_memory)),
+        (counted(whole(asked)), asked.memory()),
     )
 }
 
@@ -413,7 +394,7 @@ pub(crate) fn given(gpu: &plan::Gpu) -> GivenGpu {
 /// `None` only for a placement of another inventory.
 fn given_slot(slot: &Slot, inventory: &Inventory) -> Option<GivenSlot> {
     let gpu = inventory.gpu(&slot.gpu)?;
-    let profile = gpu.profiles.iter().find(|profile| profile.id == slot.profile)?;
+    let profile = gpu.profile_by_id(slot.profile)?;
     Some(GivenSlot {
         gpu: slot.gpu.clone(),
         profile: slot.profile,
@@ -437,17 +418,19 @@ fn standing(slot: GivenSlot, computes: &[(Place, GivenInstance)]) -> GivenSlot {
 fn adopt(grants: &mut Vec<Arc<Grant>>, grant: &mut Grant, placement: &[Slot]) {
     for adopted in placement.iter().filter(|slot| slot.adopted) {
         let is_it = |slot: &GivenSlot| slot.place() == adopted.place() && slot.stage == Stage::Made;
-        let is_over = |grant: &&mut Arc<Grant>| {
-            grant.state == State::Releasing && grant.slots.iter().any(is_it)
-        };
-        let Some(from) = grants.iter_mut().find(is_over).map(Arc::make_mut) else { continue };
+        let is_over =
+            |grant: &Arc<Grant>| grant.state == State::Releasing && grant.slots.iter().any(is_it);
+        let Some(at) = grants.iter().position(is_over) else { continue };
+        let from = Arc::make_mut(&mut grants[at]);
         let taken = from.slots.iter().position(is_it).map(|slot| from.slots.remove(slot));
+        if from.slots.is_empty() {
+            grants.remove(at);
+        }
         let own = grant.slots.iter_mut().find(|slot| slot.place() == adopted.place());
         if let (Some(taken), Some(own)) = (taken, own) {
             *own = taken;
         }
     }
-    grants.retain(|grant| grant.state != State::Releasing || !grant.slots.is_empty());
 }
 
 fn random_bits() -> std::io::Result<u64> {

@@ -10,9 +10,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use device::Errand;
-use ledger::{GivenSlot, Grant, Known, Ledger, Snapshot, Stage, State};
-use plan::{GpuUuid, GrantId};
+use device::{Errand, Host};
+use ledger::{GivenInstance, GivenSlot, Grant, Known, Ledger, Snapshot, Stage, State};
+use plan::mig::{ComputeInstance, Instance};
+use plan::{Gpu, GpuUuid, GrantId};
 
 use crate::claim::LOOK_AGAIN;
 use crate::crash::point;
@@ -69,6 +70,29 @@ fn wait(node: &Node, ledger: &Ledger, grant: &Arc<Grant>) -> Result<Arc<Grant>, 
         }
         std::thread::sleep(LOOK_AGAIN);
     }
+}
+
+/// An instance as it is written down: which of its compute instances is the container's, and what tells it from those that had its ids before.
+pub(crate) fn given(
+    host: &Host,
+    gpu: &Gpu,
+    instance: &Instance,
+    compute: Option<&ComputeInstance>,
+) -> GivenInstance {
+    let inode = device::instance_inode(host, gpu.minor, instance.gpu_instance);
+    GivenInstance {
+        gpu_instance: instance.gpu_instance,
+        compute_instance: compute.map_or(0, |compute| compute.id),
+        uuid: compute.and_then(|compute| compute.uuid.clone()),
+        inode: inode.unwrap_or_default(),
+    }
+}
+
+/// Whether the driver still lists the very instance that was made for a slot of the grant; `None` where none was.
+pub(crate) fn is_listed(host: &Host, grant: &Grant, slot: &GivenSlot) -> Option<bool> {
+    let made = slot.instance.as_ref()?;
+    let gpu = grant.gpus.iter().find(|gpu| gpu.uuid == slot.gpu)?;
+    Some(device::instance_inode(host, gpu.minor, made.gpu_instance) == Some(made.inode))
 }
 
 fn is_complete(grant: &Grant) -> bool {

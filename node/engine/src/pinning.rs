@@ -205,9 +205,9 @@ impl Node {
         gpus: &[&Gpu],
         inventory: &Inventory,
         pinning: &Pinning,
-    ) -> Result<Option<GpuCpus>, Fault> {
+    ) -> Option<GpuCpus> {
         let near = Near::of(gpus, &inventory.topology).filter(Near::is_spread);
-        let (Some(near), true) = (near, pinning.is_pinned()) else { return Ok(None) };
+        let (Some(near), true) = (near, pinning.is_pinned()) else { return None };
         let within = |cpus: &CpuSet| {
             pinning.effective.as_ref().map_or_else(|| cpus.clone(), |effective| cpus.and(effective))
         };
@@ -223,7 +223,7 @@ impl Node {
         // The variable says the same.
         let file = device::keep(&self.host, &file, entries("\n").as_bytes());
         let file = file.inspect_err(|error| tracing::warn!(container, %error, "best effort")).ok();
-        Ok(Some(GpuCpus { text: entries(";").trim_end_matches(';').to_owned(), file }))
+        Some(GpuCpus { text: entries(";").trim_end_matches(';').to_owned(), file })
     }
 }
 

@@ -7,12 +7,13 @@ use device::MigDevice;
 use ledger::GivenInstance;
 use oci_specs::cdi::Registry;
 use oci_specs::{Device, Edits};
-use plan::mig::{ComputeInstance, Devices, Instance, Place};
+use plan::mig::{Devices, Place};
 use plan::trust::{Pod, env_may_ask};
 use plan::visible::Visible;
-use plan::{Gpu, GpuUuid, Inventory, Refusal};
+use plan::{GpuUuid, Inventory, Refusal};
 
 use crate::ask::{Ask, capability_of, minor_of};
+use crate::instances::given;
 use crate::{Denied, Fault, Node};
 
 /// An allocation that Berth did not decide.
@@ -57,24 +58,13 @@ fn stands(node: &Node, prior: &mut Prior, inventory: &Inventory) -> Result<(), R
         }
         let gpu = inventory.gpu(&slot.gpu);
         let made = gpu.and_then(|gpu| {
-            let is_it = |one: &&Instance| (one.profile, one.start) == (slot.profile, slot.start);
-            let found = gpu.instances.iter().find(is_it)?;
-            Some(made(node, gpu, found, found.compute_instances.first()?))
+            let found = gpu.instance_at(slot.profile, slot.start)?;
+            Some(given(&node.host, gpu, found, Some(found.compute_instances.first()?)))
         });
         let made = made.ok_or_else(|| unknown(format!("{} of {}", slot.name, slot.gpu)))?;
         prior.computes.push((place, made));
     }
     Ok(())
-}
-
-fn made(node: &Node, gpu: &Gpu, instance: &Instance, compute: &ComputeInstance) -> GivenInstance {
-    let inode = device::instance_inode(&node.host, gpu.minor, instance.gpu_instance);
-    GivenInstance {
-        inode: inode.unwrap_or_default(),
-        gpu_instance: instance.gpu_instance,
-        compute_instance: compute.id,
-        uuid: compute.uuid.clone(),
-    }
 }
 
 /// What device nodes give: GPUs by their own, and of GPUs in MIG mode the instances for which both nodes are there that let a process use them.
@@ -96,7 +86,9 @@ fn by_nodes(
                 let mig = MigDevice { gpu: gpu.minor, gpu_instance, compute_instance: compute.id };
                 let minors = device::capability_minors(&node.host, mig)?;
                 if minors.iter().all(|minor| caps.contains(minor)) {
-                    prior.computes.push((slot.place(), made(node, gpu, instance, compute)));
+                    prior
+                        .computes
+                        .push((slot.place(), given(&node.host, gpu, instance, Some(compute))));
                     prior.given.slots.push(slot.clone());
                 }
             }

@@ -94,8 +94,7 @@ impl Node {
             let is_dead = |grant: &Grant| dead.iter().any(|dead| dead.id == grant.id);
             let works = locked.change(|grants| retire(grants, is_dead))?;
             point("reconcile.committed");
-            let works = works.into_iter().map(|id| (None, id)).collect();
-            for (id, mark) in marked(ledger, works)? {
+            for (id, mark) in marked(ledger, works, None)? {
                 self.have_given_back(&id, mark);
             }
             ledger.sweep()?;

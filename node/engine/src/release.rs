@@ -120,9 +120,7 @@ impl Node {
             works = locked.change(change)?;
         }
         point("release.committed");
-        let mut mark = mark;
-        let works = works.into_iter().map(|id| (mark.take(), id)).collect();
-        let marked = marked(&ledger, works)?;
+        let marked = marked(&ledger, works, mark)?;
         drop(locked);
         for (id, mark) in marked {
             self.have_given_back(&id, mark);
@@ -167,14 +165,16 @@ pub(crate) fn retire(
     works
 }
 
-/// Marks the grants whose works are to be done, so that nobody else does them. One that another has marked is left to it, or to whoever comes after.
+/// Marks the grants whose works are to be done, so that nobody else does them; `own` is the caller's mark of the first. One that another has marked is
+/// left to it, or to whoever comes after.
 pub(crate) fn marked(
     ledger: &Ledger,
-    works: Vec<(Option<InProgress>, GrantId)>,
+    works: Vec<GrantId>,
+    mut own: Option<InProgress>,
 ) -> Result<Vec<(GrantId, InProgress)>, Fault> {
     let mut marked = Vec::new();
-    for (mark, id) in works {
-        let mark = match mark {
+    for id in works {
+        let mark = match own.take() {
             Some(mark) => Some(mark),
             None => ledger.try_begin(&id)?,
         };

@@ -10,14 +10,14 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use device::{DeviceError, Host, Migs};
-use ledger::{GivenInstance, GivenSlot, Grant, Ledger, Stage, State};
+use device::{DeviceError, Migs};
+use ledger::{GivenSlot, Grant, Ledger, Stage, State};
 use plan::mig::{Instance, Profile};
 use plan::{Gpu, GpuUuid, GrantId};
 
 use crate::claim::LOCK;
 use crate::crash::point;
-use crate::instances::find;
+use crate::instances::{find, given, is_listed};
 use crate::{Fault, Node};
 
 /// How long another's work on the same GPU may take.
@@ -58,7 +58,8 @@ impl Node {
                 return Err(error.into());
             }
             point("make.placed");
-            let made = given(&self.host, gpu, &migs.fill(profile, slot.start)?);
+            let made = migs.fill(profile, slot.start)?;
+            let made = given(&self.host, gpu, &made, made.compute_instances.first());
             point("make.made");
             change(&ledger, id, slot, |slot| {
                 slot.stage = Stage::Made;
@@ -133,8 +134,7 @@ impl Node {
             }
         })?;
         point("give-back.begun");
-        let minor = grant.gpus.iter().find(|gpu| gpu.uuid == *uuid).map(|gpu| gpu.minor);
-        let is_listed = |slot: &GivenSlot| self.is_listed(minor, slot);
+        let is_listed = |slot: &GivenSlot| is_listed(&self.host, grant, slot) == Some(true);
         let gpu = match inventory.gpu(uuid) {
             // It does not answer just now, and what it is cut into is still there.
             None if slots.iter().any(is_listed) => {
@@ -172,9 +172,7 @@ impl Node {
         patience: Instant,
     ) -> Result<(), Fault> {
         // A driver without the profile has nothing of it.
-        let Some(profile) = gpu.profiles.iter().find(|one| one.id == slot.profile) else {
-            return Ok(());
-        };
+        let Some(profile) = gpu.profile_by_id(slot.profile) else { return Ok(()) };
         loop {
             let found = migs.at(profile, slot.start)?;
             let Some(found) = found.filter(|found| self.is_ours(gpu, found, slot)) else {
@@ -196,14 +194,6 @@ impl Node {
         made.gpu_instance == found.gpu_instance && inode.is_none_or(|inode| inode == made.inode)
     }
 
-    /// Whether the driver lists the instance of a slot.
-    fn is_listed(&self, minor: Option<u32>, slot: &GivenSlot) -> bool {
-        let made = slot.instance.as_ref();
-        minor.zip(made).is_some_and(|(minor, made)| {
-            device::instance_inode(&self.host, minor, made.gpu_instance) == Some(made.inode)
-        })
-    }
-
     /// Switches a GPU, whose lock the caller holds and that nobody uses, into MIG mode.
     ///
     /// # Errors
@@ -219,19 +209,10 @@ impl Node {
     }
 }
 
-fn given(host: &Host, gpu: &Gpu, instance: &Instance) -> GivenInstance {
-    let compute = instance.compute_instances.first();
-    GivenInstance {
-        inode: device::instance_inode(host, gpu.minor, instance.gpu_instance).unwrap_or_default(),
-        gpu_instance: instance.gpu_instance,
-        compute_instance: compute.map_or(0, |compute| compute.id),
-        uuid: compute.and_then(|compute| compute.uuid.clone()),
-    }
-}
-
 fn profile<'a>(gpu: &'a Gpu, slot: &GivenSlot) -> Result<&'a Profile, Fault> {
-    gpu.profiles.iter().find(|profile| profile.id == slot.profile).ok_or_else(|| {
-        Fault::NoSuchProfile { name: slot.name.to_string(), gpu: gpu.uuid.to_string() }
+    gpu.profile_by_id(slot.profile).ok_or_else(|| Fault::NoSuchProfile {
+        name: slot.name.to_string(),
+        gpu: gpu.uuid.to_string(),
     })
 }
 

@@ -118,8 +118,7 @@ impl Inventory {
     /// What is known by this place, whether or not it is observed; `None` where the GPU is not there or does not have the profile.
     pub fn slot(&self, place: &Place) -> Option<Slot> {
         let gpu = self.gpu(&place.gpu)?;
-        let profile = gpu.profiles.iter().find(|profile| profile.id == place.profile)?;
-        Some(profile.slot(&place.gpu, place.start, false))
+        Some(gpu.profile_by_id(place.profile)?.slot(&place.gpu, place.start, false))
     }
 
     /// The instance that this MIG device is on, as a slot; `None` where it is not observed.
@@ -148,9 +147,19 @@ impl Gpu {
         self.profiles.iter().find(|profile| profile.name == *name)
     }
 
+    /// The profile that the driver knows by this id.
+    pub fn profile_by_id(&self, id: u32) -> Option<&Profile> {
+        self.profiles.iter().find(|profile| profile.id == id)
+    }
+
+    /// The instance of a profile that begins at a slice, as it is observed.
+    pub fn instance_at(&self, profile: u32, start: u32) -> Option<&Instance> {
+        self.instances.iter().find(|one| (one.profile, one.start) == (profile, start))
+    }
+
     /// An instance as the slot that it fills; `None` where the driver does not tell its profile.
     pub fn slot(&self, instance: &Instance) -> Option<Slot> {
-        let profile = self.profiles.iter().find(|profile| profile.id == instance.profile)?;
+        let profile = self.profile_by_id(instance.profile)?;
         Some(Slot { size: instance.size, ..profile.slot(&self.uuid, instance.start, false) })
     }
 }

@@ -46,7 +46,8 @@ pub(crate) struct Listing {
 impl Listing {
     /// The driver's, now.
     pub(crate) fn now(host: &Host, gpu: &Gpu) -> Result<Self, DeviceError> {
-        let below = folder(host, gpu);
+        let below = folder(host, gpu.minor);
+        let inode = |path: &Path| inode(path).unwrap_or_default();
         let mut entries = Vec::new();
         for instance in named(&below, "gi")? {
             entries.push((instance.clone(), inode(&below.join(&instance))));
@@ -86,14 +87,12 @@ pub(crate) fn fill(
 
 /// What tells the GPU instance with this id from one that had, or will have, its id: the inode of the driver's file. `None` where the driver lists none.
 pub fn instance_inode(host: &Host, gpu_minor: u32, gpu_instance: u32) -> Option<u64> {
-    let path =
-        format!("/proc/driver/nvidia/capabilities/gpu{gpu_minor}/mig/gi{gpu_instance}/access");
-    fs::metadata(host.path(&path)).ok().map(|meta| meta.ino())
+    inode(&folder(host, gpu_minor).join(format!("gi{gpu_instance}")))
 }
 
 /// Whether the GPU is in MIG mode now, as the driver's listing shows. Asks no GPU.
 pub fn is_in_mig_mode(host: &Host, gpu: &Gpu) -> bool {
-    folder(host, gpu).is_dir()
+    folder(host, gpu.minor).is_dir()
 }
 
 fn kept(host: &Host, gpu: &GpuUuid) -> Result<Option<Kept>, DeviceError> {
@@ -124,8 +123,8 @@ fn path(host: &Host, gpu: &GpuUuid) -> Result<PathBuf, DeviceError> {
 }
 
 /// Where the driver lists the instances of a GPU.
-fn folder(host: &Host, gpu: &Gpu) -> PathBuf {
-    host.path(&format!("/proc/driver/nvidia/capabilities/gpu{}/mig", gpu.minor))
+fn folder(host: &Host, gpu_minor: u32) -> PathBuf {
+    host.path(&format!("/proc/driver/nvidia/capabilities/gpu{gpu_minor}/mig"))
 }
 
 fn named(folder: &Path, prefix: &str) -> Result<Vec<String>, DeviceError> {
@@ -138,8 +137,9 @@ fn named(folder: &Path, prefix: &str) -> Result<Vec<String>, DeviceError> {
     Ok(names)
 }
 
-fn inode(path: &Path) -> u64 {
-    fs::metadata(path.join("access")).map_or(0, |meta| meta.ino())
+/// Of the file by which an instance's use is granted.
+fn inode(instance: &Path) -> Option<u64> {
+    fs::metadata(instance.join("access")).ok().map(|meta| meta.ino())
 }
 
 #[cfg(test)]
