@@ -108,7 +108,9 @@ pub(crate) fn is_same(path: &Path, seen: Option<&Seen>) -> Result<bool, LedgerEr
 
 fn write(temporary: &Path, path: &Path, texts: Texts) -> io::Result<Seen> {
     let mut file = trusted::make_anew(temporary)?;
-    file.write_all(texts.bytes())?;
+    for part in texts.parts() {
+        file.write_all(part)?;
+    }
     fs::rename(temporary, path)?;
     // After the rename, which sets the time of change.
     let stamp = Stamp::of(&file.metadata()?);
@@ -119,8 +121,9 @@ pub(crate) fn decode(bytes: Vec<u8>) -> Result<(Snapshot, Texts), Damage> {
     if bytes.is_empty() {
         return Err(Damage::Empty);
     }
-    if let Some((snapshot, texts)) = texts::read(&bytes, FORMAT) {
-        return Ok((snapshot, texts.of_document(bytes)));
+    let bytes = Arc::new(bytes);
+    if let Some(read) = texts::read(&bytes, FORMAT) {
+        return Ok(read);
     }
     // Checked for UTF-8 as a whole, which takes less than checking each string. What is none is an error that names the place.
     let document = match std::str::from_utf8(&bytes) {
@@ -153,7 +156,7 @@ pub(crate) fn encode(path: &Path, snapshot: &Snapshot, old: &Texts) -> Result<Te
     within(snapshot.grants.len(), MOST_GRANTS, "grants")?;
     let texts = texts::write(snapshot, FORMAT, old)
         .map_err(|source| LedgerError::Unwritable { path: path.to_owned(), source })?;
-    within(texts.bytes().len(), MOST_BYTES, "bytes")?;
+    within(texts.size(), MOST_BYTES, "bytes")?;
     Ok(texts)
 }
 

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use crate::packed::{Document, Packing, Record, Shared};
 use crate::record::{Grant, Snapshot};
 
-/// What stands after the last grant.
+/// What stands between two grants.
+const BETWEEN: &str = ",\n";
+/// What stands after the last one.
 const END: &str = "\n]}";
 /// So much more than it has grants may a document have of what grants share; then it is packed anew, without what nobody refers to.
 const SLACK: usize = 256;
@@ -18,22 +20,35 @@ const SLACK: usize = 256;
 /// The text of a document, and which of it stands for which grant.
 #[derive(Debug, Default)]
 pub(crate) struct Texts {
-    document: Vec<u8>,
+    document: Vec<Piece>,
     /// By the grants' addresses, which are theirs for as long as they are held here.
-    lines: HashMap<usize, Range<usize>>,
+    lines: HashMap<usize, Piece>,
     held: Vec<Arc<Grant>>,
     shared: Shared,
 }
 
+/// A part of a text that several may share: most of a document stands in the one before it, too, and is not copied.
+#[derive(Debug, Clone)]
+struct Piece {
+    text: Arc<Vec<u8>>,
+    range: Range<usize>,
+}
+
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        self.text.get(self.range.clone()).unwrap_or_default()
+    }
+}
+
 impl Texts {
-    /// The same, of this document.
-    pub(crate) fn of_document(self, document: Vec<u8>) -> Self {
-        Self { document, ..self }
+    /// The document, in parts.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        self.document.iter().map(Piece::bytes)
     }
 
-    fn of(&self, grant: &Arc<Grant>) -> Option<&[u8]> {
-        let line = self.lines.get(&address(grant))?;
-        self.document.get(line.clone())
+    /// Bytes of the document.
+    pub(crate) fn size(&self) -> usize {
+        self.parts().map(<[u8]>::len).sum()
     }
 }
 
@@ -42,9 +57,9 @@ fn address(grant: &Arc<Grant>) -> usize {
 }
 
 /// Reads a document that has a line for each grant. `None` for any other, and for one with a mistake: the whole is then to be read as one,
-/// which tells the place. The text itself is still to be given to [`Texts::of_document`].
-pub(crate) fn read(bytes: &[u8], format: u64) -> Option<(Snapshot, Texts)> {
-    let text = std::str::from_utf8(bytes).ok()?.strip_suffix(END)?;
+/// which tells the place.
+pub(crate) fn read(document: &Arc<Vec<u8>>, format: u64) -> Option<(Snapshot, Texts)> {
+    let text = std::str::from_utf8(document).ok()?.strip_suffix(END)?;
     let mut lines = text.split('\n');
     let head = format!("{}]}}", lines.next()?);
     let head: Document<'_> = serde_json::from_str(&head).ok()?;
@@ -59,10 +74,12 @@ pub(crate) fn read(bytes: &[u8], format: u64) -> Option<(Snapshot, Texts)> {
         let line = if lines.peek().is_some() { line.strip_suffix(',')? } else { line };
         let record: Record<'_> = serde_json::from_str(line).ok()?;
         let grant = Arc::new(unpacking.grant(record).ok()?);
-        let start = line.as_ptr() as usize - bytes.as_ptr() as usize;
-        texts.lines.insert(address(&grant), start..start + line.len());
+        let start = line.as_ptr() as usize - document.as_ptr() as usize;
+        let line = Piece { text: Arc::clone(document), range: start..start + line.len() };
+        texts.lines.insert(address(&grant), line);
         texts.held.push(grant);
     }
+    texts.document.push(Piece { text: Arc::clone(document), range: 0..document.len() });
     texts.shared = unpacking.shared();
     Some((Snapshot { generation, grants: texts.held.clone() }, texts))
 }
@@ -78,53 +95,99 @@ pub(crate) fn write(
     let mut packing = Packing::new(&old.shared);
     let mut parts = Vec::with_capacity(snapshot.grants.len());
     for grant in &snapshot.grants {
-        parts.push(match old.of(grant) {
-            Some(text) => Part::Old(text),
+        parts.push(match old.lines.get(&address(grant)) {
+            Some(line) => Part::Old(line),
             None => Part::New(Box::new(packing.record(grant))),
         });
     }
-    let mut document = serde_json::to_vec(&packing.document(format, snapshot.generation))?;
+    let mut fresh = serde_json::to_vec(&packing.document(format, snapshot.generation))?;
     // Up to where the grants begin.
-    document.truncate(document.len().saturating_sub("]}".len()));
-    let room: usize = parts.iter().map(Part::room).sum();
-    document.reserve(room + END.len());
-    let mut lines = HashMap::with_capacity(parts.len());
-    let last = parts.len().saturating_sub(1);
-    for (nth, (part, grant)) in parts.iter().zip(&snapshot.grants).enumerate() {
-        document.push(b'\n');
-        let start = document.len();
-        match part {
-            Part::Old(text) => document.extend_from_slice(text),
-            Part::New(record) => serde_json::to_writer(&mut document, record)?,
-        }
-        lines.insert(address(grant), start..document.len());
-        if nth != last {
-            document.push(b',');
-        }
+    fresh.truncate(fresh.len().saturating_sub("]}".len()));
+    let mut weaving = Weaving { fresh, woven: 0, pieces: Vec::new() };
+    let mut lines = Vec::with_capacity(parts.len());
+    for (nth, part) in parts.into_iter().enumerate() {
+        let before = if nth == 0 { "\n" } else { BETWEEN };
+        lines.push(match part {
+            Part::Old(line) => {
+                weaving.keep(line, before);
+                Strand::Old(line.clone())
+            }
+            Part::New(record) => Strand::Fresh(weaving.add(&record, before)?),
+        });
     }
-    document.extend_from_slice(END.as_bytes());
-    let shared = packing.shared();
-    Ok(Texts { document, lines, held: snapshot.grants.clone(), shared })
+    let (document, fresh) = weaving.end();
+    let held = snapshot.grants.clone();
+    let lines = lines.into_iter().map(|line| line.piece(&fresh));
+    let lines = held.iter().map(address).zip(lines).collect();
+    Ok(Texts { document, lines, held, shared: packing.shared() })
 }
 
 enum Part<'a> {
-    Old(&'a [u8]),
+    Old(&'a Piece),
     New(Box<Record<'a>>),
 }
 
-impl Part<'_> {
-    /// What it takes, about.
-    fn room(&self) -> usize {
+/// A piece, of which the text is perhaps still being written.
+enum Strand {
+    Old(Piece),
+    Fresh(Range<usize>),
+}
+
+impl Strand {
+    fn piece(self, fresh: &Arc<Vec<u8>>) -> Piece {
         match self {
-            Self::Old(text) => text.len() + 2,
-            Self::New(_) => 1024,
+            Self::Old(piece) => piece,
+            Self::Fresh(range) => Piece { text: Arc::clone(fresh), range },
         }
     }
 }
 
-impl Texts {
-    /// The document.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        &self.document
+/// A document in the making, out of old lines and fresh text.
+struct Weaving {
+    fresh: Vec<u8>,
+    /// So much of the fresh text has its place among the pieces.
+    woven: usize,
+    pieces: Vec<Strand>,
+}
+
+impl Weaving {
+    /// The next line, which stands in an older text. Those that follow each other there stay together.
+    fn keep(&mut self, line: &Piece, before: &str) {
+        if self.woven == self.fresh.len()
+            && let Some(Strand::Old(last)) = self.pieces.last_mut()
+            && Arc::ptr_eq(&last.text, &line.text)
+            && last.range.end + BETWEEN.len() == line.range.start
+        {
+            last.range.end = line.range.end;
+            return;
+        }
+        self.fresh.extend_from_slice(before.as_bytes());
+        self.weave();
+        self.pieces.push(Strand::Old(line.clone()));
+    }
+
+    fn add(
+        &mut self,
+        record: &Record<'_>,
+        before: &str,
+    ) -> Result<Range<usize>, serde_json::Error> {
+        self.fresh.extend_from_slice(before.as_bytes());
+        let start = self.fresh.len();
+        serde_json::to_writer(&mut self.fresh, record)?;
+        Ok(start..self.fresh.len())
+    }
+
+    fn weave(&mut self) {
+        if self.woven < self.fresh.len() {
+            self.pieces.push(Strand::Fresh(self.woven..self.fresh.len()));
+            self.woven = self.fresh.len();
+        }
+    }
+
+    fn end(mut self) -> (Vec<Piece>, Arc<Vec<u8>>) {
+        self.fresh.extend_from_slice(END.as_bytes());
+        self.weave();
+        let fresh = Arc::new(self.fresh);
+        (self.pieces.into_iter().map(|strand| strand.piece(&fresh)).collect(), fresh)
     }
 }
