@@ -50,9 +50,9 @@ pub const POINTS: [&str; 28] = [
     "dress.cache",
     "dress.kept",
     "arm.start",
-    "arm.placed",
     "arm.locked",
     "arm.applied",
+    "arm.placed",
     "arm.unmarked",
     // And given back, by its owner or for the dead.
     "release.start",

@@ -90,20 +90,35 @@ impl Placing {
 /// not started; the caller knows that this process lives and is that init. Returns what could not be
 /// placed though it was wished for; fails at the first essential one, and the container must then not be
 /// started: what was placed before stays in its namespace and goes with it.
-pub fn place(init_pid: u32, placings: &[Placing]) -> Result<Vec<ArmError>, ArmError> {
+///
+/// It is done on a thread of its own; `meanwhile` is done on this one, to its end whatever becomes of the placing.
+pub fn place_beside<T>(
+    init_pid: u32,
+    placings: &[Placing],
+    meanwhile: impl FnOnce() -> T,
+) -> (Result<Vec<ArmError>, ArmError>, T) {
     if placings.is_empty() {
-        return Ok(Vec::new());
+        return (Ok(Vec::new()), meanwhile());
     }
     let failed = |action| move |source| ArmError::Thread { action, source };
     // A thread of its own: one that has joined another namespace must never be used for anything else.
     thread::scope(|scope| {
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("arm".to_owned())
-            .spawn_scoped(scope, || enter_and_place(init_pid, placings))
-            .map_err(failed("start"))?
-            .join()
-            .map_err(|_| failed("finish")(io::Error::other("it panicked")))?
+            .spawn_scoped(scope, || enter_and_place(init_pid, placings));
+        let done = meanwhile();
+        let panicked = || failed("finish")(io::Error::other("it panicked"));
+        let placed = match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|_| Err(panicked())),
+            Err(error) => Err(failed("start")(error)),
+        };
+        (placed, done)
     })
+}
+
+/// As [`place_beside`], with nothing beside it.
+pub fn place(init_pid: u32, placings: &[Placing]) -> Result<Vec<ArmError>, ArmError> {
+    place_beside(init_pid, placings, || ()).0
 }
 
 fn enter_and_place(init_pid: u32, placings: &[Placing]) -> Result<Vec<ArmError>, ArmError> {
