@@ -10,10 +10,11 @@
 use std::fs::{Metadata, symlink_metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
 
 use device::{DriverTree, MigDevice, Placing};
-use ledger::{GivenSlot, Grant, InProgress, Known};
-use oci_specs::Bundle;
+use ledger::{GivenSlot, Grant, InProgress, Known, Ledger};
+use oci_specs::{Bundle, MountView, SpecView};
 use plan::trust::{
     OtherAllocator, env_may_ask, may_ask, may_hold, may_name_devices, other_matters,
 };
@@ -62,6 +63,8 @@ pub(crate) struct Given {
     pub(crate) pod: Option<(String, String)>,
     /// What the container runs without.
     pub(crate) notes: Vec<String>,
+    /// Whether its root may still be dressed while the OCI runtime makes it.
+    pub(crate) dress_late: bool,
 }
 
 impl Given {
@@ -86,6 +89,12 @@ impl Admission {
     pub fn layer(&self) -> Option<&Path> {
         let given = self.given.as_ref().filter(|given| given.layered)?;
         given.tree.as_ref().map(|tree| tree.path.as_path())
+    }
+
+    /// Whether [`Node::dress`] may be done beside the OCI runtime's create, once [`Node::inspect_root`] has passed the root: the runtime then
+    /// neither runs a hook, which may be an `ldconfig`, nor mounts anything on the files that are written.
+    pub fn may_dress_late(&self) -> bool {
+        self.given.as_ref().is_some_and(|given| given.dress_late)
     }
 
     /// The grant; `None` for a container that got nothing.
@@ -152,6 +161,7 @@ impl Node {
         }
         // Looked at before anything is written beside it.
         let ledger = self.ledger()?;
+        let ahead = read_ahead(&ledger);
         let mut inventory = self.inventory()?;
         point("admit.observed");
         let decision = self.decide(ask, &inventory)?;
@@ -173,11 +183,12 @@ impl Node {
         point("admit.prepared");
         let around = Around::of(self, ask)?;
         let sandbox_init = sandbox_init.map(process_id).transpose()?;
+        let mut known = ahead.and_then(|thread| thread.join().ok()?);
         let taken = loop {
             let (inventory_now, capabilities) = (&inventory, &capabilities);
             let around = &around;
             let facts = Facts { ask, around, inventory: inventory_now, capabilities, sandbox_init };
-            match take(self, &ledger, &claim, facts) {
+            match take(self, &ledger, known.take(), &claim, facts) {
                 Err(Denied::Refused(refusal)) => {
                     let switched = mode::switch_for(self, &ledger, &claim, ask, &inventory)?;
                     inventory = switched.ok_or(refusal)?;
@@ -189,6 +200,8 @@ impl Node {
         point("admit.taken");
         let (mut known, fresh) = (Some(known), progress.is_some());
         let layered = tree.as_ref().is_some_and(|tree| fits(tree, &rootfs.layers));
+        let edits_hook = prior_edits.as_ref().is_some_and(|edits| !edits.hooks.is_empty());
+        let dress_late = !edits_hook && leaves_loader_alone(bundle.spec());
         let mut notes = Vec::new();
         let pinning = grant.members.iter().find(|member| member.container == ask.container);
         let pinning = pinning.map(|member| member.pinning.clone()).unwrap_or_default();
@@ -231,6 +244,7 @@ impl Node {
                 preferred: pinning.preferred,
                 pod: ask.asker.pod.as_ref().map(|pod| (pod.uid.clone(), pod.container.clone())),
                 notes,
+                dress_late,
             })),
         })
     }
@@ -337,6 +351,18 @@ impl Node {
     }
 }
 
+/// Ledgers from this size on are read on a thread of their own, while the node is looked at: starting one takes as long as reading so much.
+const WORTH_A_THREAD: u64 = 16 << 10;
+
+/// Reads the ledger beside what comes before the decision. What cannot be read is left to whoever holds the lock, who says so.
+fn read_ahead(ledger: &Ledger) -> Option<JoinHandle<Option<Known>>> {
+    if ledger.size() < WORTH_A_THREAD {
+        return None;
+    }
+    let ledger = ledger.clone();
+    thread::Builder::new().name("read-ahead".into()).spawn(move || ledger.look().ok()).ok()
+}
+
 /// The GPUs of a grant, those of its MIG devices among them, as they are now.
 fn gpus_of<'a>(grant: &Grant, inventory: &'a Inventory) -> Vec<&'a Gpu> {
     grant.gpus.iter().filter_map(|given| inventory.gpu(&given.uuid)).collect()
@@ -357,6 +383,16 @@ fn migs_of(grant: &Grant) -> Vec<MigDevice> {
 fn capabilities(ask: &Ask) -> Capabilities {
     let annotated = ask.request.as_ref().and_then(|request| request.capabilities.as_ref());
     plan::capability::effective(annotated, ask.variable("NVIDIA_DRIVER_CAPABILITIES"))
+}
+
+/// Whether nothing that a bundle says touches the loader's files while its container is made: neither a hook nor a mount.
+fn leaves_loader_alone(spec: &SpecView) -> bool {
+    // By the last name: whichever way the path to it leads.
+    let is_loaders = |mount: &MountView| {
+        let name = mount.destination.trim_end_matches(['/', '.']).rsplit('/').next();
+        name.is_none_or(|name| name.is_empty() || name == "etc" || name.starts_with("ld"))
+    };
+    spec.hooks.is_empty() && !spec.mounts.iter().any(is_loaders)
 }
 
 /// A process as the ledger knows it.

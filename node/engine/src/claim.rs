@@ -65,17 +65,19 @@ pub(crate) struct Facts<'a> {
     pub(crate) around: &'a Around,
 }
 
-/// Takes the claim, or joins it where the pod (or this container's former self) holds it already.
+/// Takes the claim, or joins it where the pod (or this container's former self) holds it already. `known` is the ledger as it was just read,
+/// if it was.
 pub(crate) fn take(
     node: &Node,
     ledger: &Ledger,
+    mut known: Option<Known>,
     claim: &Claim<'_>,
     facts: Facts<'_>,
 ) -> Result<Taken, Denied> {
     let required = Requirements::parse(&facts.ask.env)?;
     let patience = Instant::now() + node.release_wait;
     loop {
-        let mut locked = ledger.lock(LOCK)?;
+        let mut locked = ledger.lock_knowing(LOCK, known.take())?;
         match attempt(node, ledger, &mut locked, claim, facts, &required) {
             Err(Denied::Refused(refusal)) if !refusal.is_for_want_of_room() => {
                 return Err(refusal.into());

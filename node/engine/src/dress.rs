@@ -1,4 +1,4 @@
-//! Dress: what the mounted root filesystem needs before the container is created, so that its own loader finds the driver.
+//! Dress: what the mounted root filesystem needs before the container starts, so that its own loader finds the driver.
 //!
 //! Decides how the libraries become known there. The root is the image's: it is only entered by descriptor, and nothing of it is run.
 
@@ -14,36 +14,54 @@ use crate::crash::point;
 use crate::{Fault, Node, pinning};
 
 impl Node {
-    /// Makes the driver's libraries known to the loader of the image whose root is mounted at `rootfs`.
+    /// Refuses a root, mounted at `rootfs`, in which the OCI runtime must not make the container. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Fault::Rootfs`], with what is wrong with it.
+    pub fn inspect_root(&self, admission: &Admission, rootfs: &Path) -> Result<(), Fault> {
+        admission.given().map_or(Ok(()), |given| self.inspected(given, rootfs).map(drop))
+    }
+
+    /// Makes the driver's libraries known to the loader of the image whose root is mounted at `rootfs`, after a look at it. May be done
+    /// while the OCI runtime makes the container if [`Admission::may_dress_late`] says so.
     ///
     /// # Errors
     /// [`Fault::Rootfs`] when the libraries would not be found.
     pub fn dress(&self, admission: &mut Admission, rootfs: &Path) -> Result<(), Fault> {
         let Some(given) = admission.given_mut() else { return Ok(()) };
         point("dress.start");
+        let root = self.inspected(given, rootfs)?;
+        let Some(tree) = given.tree.clone() else { return Ok(()) };
+        if loader_cache::libc_of(&root) == Libc::Musl {
+            given.note(&Warning::Musl { loader: loader_cache::MUSL_LOADER.to_owned() });
+            return Ok(());
+        }
         let container = given.container.clone();
-        let fault = |problem: String| Fault::Rootfs { container: container.clone(), problem };
+        self.teach_loader(given, &tree, &root)
+            .map_err(|problem| Fault::Rootfs { container, problem })?;
+        point("dress.cache");
+        Ok(())
+    }
+
+    fn inspected(&self, given: &Given, rootfs: &Path) -> Result<Root, Fault> {
+        let fault = |problem| Fault::Rootfs { container: given.container.clone(), problem };
         let root = Root::open(rootfs).map_err(|error| fault(error.to_string()))?;
         if root.is(&self.host.root) {
             let own = "it is the node's own root, whose files are not changed: give the container a root of its own";
             return Err(fault(own.to_owned()));
         }
         takes_nodes(&root).map_err(fault)?;
-        let Some(tree) = given.tree.clone() else { return Ok(()) };
-        if loader_cache::libc_of(&root) == Libc::Musl {
-            given.note(&Warning::Musl { loader: loader_cache::MUSL_LOADER.to_owned() });
-            return Ok(());
-        }
-        if given.layered && !shows(&root, &tree) {
+        let tree = given.tree.as_ref().filter(|_| given.layered);
+        if let Some(tree) = tree.filter(|tree| !shows(&root, tree))
+            && loader_cache::libc_of(&root) != Libc::Musl
+        {
             return Err(fault(format!(
                 "{} is hidden by what the container wrote there before it was restarted; \
                  create the container anew",
                 tree.lib_dir
             )));
         }
-        self.teach_loader(given, &tree, &root).map_err(fault)?;
-        point("dress.cache");
-        Ok(())
+        Ok(root)
     }
 
     fn teach_loader(

@@ -86,6 +86,20 @@ impl Ledger {
         Ok(file::read(&self.path())?.0)
     }
 
+    /// What is in the file now, for [`Ledger::lock_knowing`]: reading it before the lock is had keeps nobody waiting.
+    ///
+    /// # Errors
+    /// As [`Ledger::snapshot`].
+    pub fn look(&self) -> Result<Known, LedgerError> {
+        let (snapshot, seen) = file::read(&self.path())?;
+        Ok(Known { snapshot, seen })
+    }
+
+    /// Bytes of the file; 0 when there is none.
+    pub fn size(&self) -> u64 {
+        fs::symlink_metadata(self.path()).map_or(0, |metadata| metadata.len())
+    }
+
     /// Waits for the node's lock, then reads. Not for slow work: every admission and release of the node waits meanwhile.
     ///
     /// # Errors

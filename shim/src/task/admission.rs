@@ -1,49 +1,57 @@
 //! Admission: where the engine is asked, on a thread of its own, since its answer may have to wait for locks and files.
 //!
-//! Decides only whether there is anything to ask: a container that says nothing of GPUs never leaves the event loop here. Must not know
-//! GPUs.
+//! Decides only whether there is anything to ask, and what is done on one thread: starting one costs a launch a tenth of a millisecond. A
+//! container that says nothing of GPUs leaves the event loop only to have its root filesystem mounted. Must not know GPUs.
 
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use engine::{Admission, Ask, Denied, Owner, Rootfs, Update};
+use engine::{Admission, Ask, Node, Owner, Rootfs, Update};
 use oci_specs::Bundle;
 
 use super::container::Container;
 use super::error::TaskError;
 use super::shim::Shim;
-use crate::layers::layers;
-use crate::mount::Mount;
+use crate::layers::{layers, with_layer};
+use crate::mount::{Mount, mount_all};
 use crate::off_loop::off_loop;
 use crate::runtime::MemoryPolicy;
 
 impl Shim {
-    /// Asks for what the bundle says, and finds out how its processes' memory can be next to what it got. A container that asks for
-    /// nothing gets an empty admission.
-    pub(super) async fn admit(
+    /// Everything that a container has before the OCI runtime makes it. What there is of it comes back whether the whole succeeds or not.
+    pub(super) async fn prepare(
         &self,
         id: &str,
         bundle: &Arc<Bundle>,
         rootfs: &[Mount],
-    ) -> Result<(Admission, Option<MemoryPolicy>), TaskError> {
-        let Some(ask) = Ask::read(self.owner(id), bundle.spec())? else {
-            return Ok((Admission::default(), None));
+    ) -> (Prepared, Result<(), TaskError>) {
+        let ask = match Ask::read(self.owner(id), bundle.spec()) {
+            Ok(ask) => ask,
+            Err(error) => return (Prepared::default(), Err(error.into())),
         };
-        let (node, bundle) = (Arc::clone(&self.node), Arc::clone(bundle));
-        let rootfs = Rootfs { layers: layers(rootfs), own: !rootfs.is_empty() };
+        if ask.is_none() && rootfs.is_empty() {
+            return (Prepared::default(), Ok(()));
+        }
+        let (node, bundle, rootfs) = (Arc::clone(&self.node), Arc::clone(bundle), rootfs.to_vec());
         let sandbox = self.container(&self.group).ok().filter(|sandbox| sandbox.id != id);
         let sandbox_init = sandbox.map(|sandbox| sandbox.init.pid().cast_unsigned());
-        let admission = blocking("admit", move || {
-            let mut admission = node.admit(&ask, &bundle, &rootfs, sandbox_init)?;
-            let memory = preferred(&mut admission);
-            Ok::<_, Denied>((admission, memory))
-        });
-        let (admission, memory) = admission.await??;
-        if admission.grant().is_some() {
+        let work = move || {
+            let mut prepared = Prepared::default();
+            let done = prepared.make(&node, ask.as_ref(), &bundle, &rootfs, sandbox_init);
+            (prepared, done)
+        };
+        let (prepared, done) = match blocking("prepare", work).await {
+            Ok(made) => made,
+            Err(error) => (Prepared::default(), Err(error)),
+        };
+        if prepared.admission.grant().is_some() {
             self.claimed.store(true, Ordering::Relaxed);
         }
-        Ok((admission, memory))
+        (prepared, done)
     }
 
     /// Lets the engine decide what of an update goes on.
@@ -68,7 +76,7 @@ impl Shim {
         Ok(blocking("updated", told).await??)
     }
 
-    /// Lets the engine prepare a mounted root filesystem.
+    /// Lets the engine prepare a mounted root filesystem, beside the OCI runtime.
     pub(super) async fn dress(
         &self,
         mut admission: Admission,
@@ -126,6 +134,61 @@ impl Shim {
     fn owner<'a>(&'a self, id: &'a str) -> Owner<'a> {
         Owner { namespace: &self.namespace, container: id }
     }
+}
+
+/// What was prepared for a container.
+#[derive(Debug, Default)]
+pub(super) struct Prepared {
+    /// What it was given; empty for one that asked for nothing.
+    pub admission: Admission,
+    /// How its processes' memory can be next to that.
+    pub memory: Option<MemoryPolicy>,
+    /// Where its root filesystem was mounted, if it was.
+    pub mounted: Option<PathBuf>,
+    /// Whether the root is still to be dressed, while the OCI runtime makes the container.
+    pub undressed: bool,
+}
+
+impl Prepared {
+    fn make(
+        &mut self,
+        node: &Node,
+        ask: Option<&Ask>,
+        bundle: &Bundle,
+        rootfs: &[Mount],
+        sandbox_init: Option<u32>,
+    ) -> Result<(), TaskError> {
+        if let Some(ask) = ask {
+            let about = Rootfs { layers: layers(rootfs), own: !rootfs.is_empty() };
+            self.admission = node.admit(ask, bundle, &about, sandbox_init)?;
+        }
+        if !rootfs.is_empty() {
+            let layered = self.admission.layer().map(|layer| with_layer(rootfs, layer));
+            let target = bundle.path().join("rootfs");
+            mount_on(&target, layered.as_deref().unwrap_or(rootfs))?;
+            self.mounted = Some(target);
+        }
+        if self.admission.grant().is_some() {
+            self.undressed = self.admission.may_dress_late();
+            match self.undressed {
+                true => node.inspect_root(&self.admission, &rootfs_of(bundle))?,
+                false => node.dress(&mut self.admission, &rootfs_of(bundle))?,
+            }
+            self.memory = preferred(&mut self.admission);
+        }
+        Ok(())
+    }
+}
+
+/// Mounts all of a root filesystem on `target`, which is made.
+fn mount_on(target: &Path, mounts: &[Mount]) -> Result<(), TaskError> {
+    match fs::DirBuilder::new().mode(0o711).create(target) {
+        Err(source) if source.kind() != ErrorKind::AlreadyExists => {
+            return Err(TaskError::File { action: "make", path: target.to_owned(), source });
+        }
+        _ => {}
+    }
+    Ok(mount_all(mounts, target)?)
 }
 
 /// The memory policy of what was given, tried on this thread, which ends with the admission. What cannot be had is noted, and gone without.

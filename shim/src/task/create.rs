@@ -1,7 +1,7 @@
 //! Create: everything up to a container whose init waits for its start.
 //!
 //! ```text
-//! reserve ─► read bundle ─► record ─► admit ─► mount ─► dress ─► stdio ─► runtime create
+//! reserve ─► read bundle ─► record ─► admit ─► mount ─► inspect ─► stdio ─► runtime create ∥ dress
 //!                                                   ─► claim init ─► cgroup ─► arm ─► told
 //! ```
 //!
@@ -9,7 +9,6 @@
 //! reverse before the error goes out.
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -30,8 +29,7 @@ use super::record::Record;
 use super::shim::Shim;
 use crate::cgroup::Cgroup;
 use crate::cli::is_identifier;
-use crate::layers::with_layer;
-use crate::mount::{Mount, mount_all, unmount_all};
+use crate::mount::{Mount, unmount_all};
 use crate::off_loop::off_loop;
 use crate::options::RuntimeOptions;
 use crate::remains;
@@ -73,7 +71,6 @@ struct Undo<'a> {
     bundle: &'a Path,
     cgroups_path: &'a str,
     admission: Admission,
-    memory: Option<MemoryPolicy>,
     mounted: Option<PathBuf>,
     /// The runtime, once it has been asked to make something.
     runtime: Option<&'a Runc>,
@@ -124,7 +121,6 @@ impl Shim {
             bundle: &request.bundle,
             cgroups_path: bundle.spec().cgroups_path(),
             admission: Admission::default(),
-            memory: None,
             mounted: None,
             runtime: None,
         };
@@ -138,8 +134,7 @@ impl Shim {
         };
         let rootfs = undo.mounted.take();
         let admission = std::mem::take(&mut undo.admission);
-        let memory = undo.memory.take();
-        let Made { process, exit, cgroup } = made;
+        let Made { process, exit, cgroup, memory } = made;
         let pid = process.pid();
         let container = Arc::new(Container::new(
             request.id.clone(),
@@ -171,13 +166,11 @@ impl Shim {
         runtime: &'a Runc,
         undo: &mut Undo<'a>,
     ) -> Result<Made, TaskError> {
-        (undo.admission, undo.memory) = self.admit(&request.id, bundle, &request.rootfs).await?;
-        if !request.rootfs.is_empty() {
-            let layered = undo.admission.layer().map(|layer| with_layer(&request.rootfs, layer));
-            let mounts = layered.as_ref().unwrap_or(&request.rootfs);
-            undo.mounted = Some(mount_rootfs(&request.bundle, mounts).await?);
-        }
-        undo.carry(|admission| self.dress(admission, rootfs_of(bundle))).await?;
+        let (prepared, done) = self.prepare(&request.id, bundle, &request.rootfs).await;
+        undo.admission = prepared.admission;
+        undo.mounted = prepared.mounted;
+        let memory = prepared.memory;
+        done?;
         let client = Client {
             namespace: &self.namespace,
             id: &request.id,
@@ -191,7 +184,15 @@ impl Shim {
         // Announced before the runtime runs: an init that is killed at once must not be missed.
         let expectation = self.reaper.expect();
         undo.runtime = Some(runtime);
-        run_create(request, options, runtime, &mut stdio, undo.memory.as_ref()).await?;
+        let create = run_create(request, options, runtime, &mut stdio, memory.as_ref());
+        if prepared.undressed {
+            let dress = undo.carry(|admission| self.dress(admission, rootfs_of(bundle)));
+            // Both to their end, so that nothing is undone which is still being made.
+            let (dressed, created) = tokio::join!(dress, create);
+            created.and(dressed)?;
+        } else {
+            create.await?;
+        }
         let pid = read_pid(&request.bundle.join(PID_FILE))?;
         let name = format!("container {:?}", request.id);
         let (handle, exit) = expectation.claim(pid).map_err(|source| TaskError::Watch {
@@ -211,7 +212,7 @@ impl Shim {
         let own = cgroup.as_ref().and_then(Cgroup::place);
         undo.carry(|admission| self.arm(admission, pid, own)).await?;
         process.set_started(pid, handle);
-        Ok(Made { process, exit, cgroup })
+        Ok(Made { process, exit, cgroup, memory })
     }
 
     fn tell_created(&self, request: CreateRequest, pid: i32) {
@@ -263,6 +264,7 @@ struct Made {
     process: Process,
     exit: tokio::sync::oneshot::Receiver<crate::process::Exit>,
     cgroup: Option<Cgroup>,
+    memory: Option<MemoryPolicy>,
 }
 
 impl Undo<'_> {
@@ -307,23 +309,6 @@ impl Undo<'_> {
             let _ = fs::remove_file(file);
         }
     }
-}
-
-async fn mount_rootfs(bundle: &Path, mounts: &[Mount]) -> Result<PathBuf, TaskError> {
-    let rootfs = bundle.join("rootfs");
-    let file = |action| {
-        let path = rootfs.clone();
-        move |source| TaskError::File { action, path, source }
-    };
-    match fs::DirBuilder::new().mode(0o711).create(&rootfs) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(file("make")(error));
-        }
-        _ => {}
-    }
-    let (mounts, target) = (mounts.to_vec(), rootfs.clone());
-    off_loop("mount", move || mount_all(&mounts, &target)).await.map_err(file("mount"))??;
-    Ok(rootfs)
 }
 
 /// The PID that the runtime wrote.
