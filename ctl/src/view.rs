@@ -198,6 +198,7 @@ fn instance(slot: &engine::GivenSlot) -> InstanceView {
         memory_mib: slot.memory.0,
         sms: slot.sms,
         stage: match slot.stage {
+            _ if slot.foreign => "foreign",
             Stage::Decided => "decided",
             Stage::Begun => "begun",
             Stage::Made => "made",

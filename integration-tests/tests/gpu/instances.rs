@@ -149,6 +149,34 @@ pub fn what_others_made_is_neither_given_nor_touched(stage: &Stage) -> Result<()
     is_free_soon(&world, &theirs)
 }
 
+pub fn what_others_made_is_given_by_its_name_and_left(stage: &Stage) -> Result<()> {
+    let world = split(stage, "")?;
+    let foreign = world.node.sim.create_instance("0", "3g.40gb", Some(4), true)?;
+    let theirs = [(0, foreign.profile, 4)];
+    let uuid = foreign.compute[0].uuid.clone();
+    let flags = ["--annotation".to_owned(), format!("berth.dev/devices={uuid}")];
+    let flags = flags.each_ref().map(String::as_str);
+    let task = Task::detached(&world.containerd, "named", &flags, &SLEEP)?;
+    let grant = world.grant()?;
+    let given = only(&grant, "instances")?;
+    ensure!(given["mig_uuid"] == uuid && given["stage"] == "foreign", "{given}");
+    let look =
+        "echo $NVIDIA_VISIBLE_DEVICES; cd /proc/driver/nvidia/capabilities; find . -type f | sort";
+    let said = task.exec(&["sh", "-c", look])?;
+    let minor = world.state()?.gpus[0].minor;
+    let below = format!("./gpu{minor}/mig/gi{}", foreign.id);
+    ensure!(said.out == format!("{uuid}\n{below}/access\n{below}/ci0/access\n"), "{said:?}");
+    let holder = grant["owner"].as_str().context("a holder")?;
+    world.refuses(
+        &flags,
+        &format!("berth: no room for devices {uuid}: {uuid}: held by {holder}; no MIG instance of another's making is free"),
+    )?;
+    let own = sleeper(&world, "own", "3g.40gb")?;
+    own.end()?;
+    task.end()?;
+    is_free_soon(&world, &theirs)
+}
+
 /// A node without room for `wanted`: these words about its first two GPUs, and the others, which are whole.
 fn no_room(world: &World, wanted: &str, words: [&str; 2], nearest: &str) -> Result<String> {
     let state = world.state()?;

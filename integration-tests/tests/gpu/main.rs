@@ -57,6 +57,7 @@ fn main() -> ExitCode {
             scene!(instances::several_instances_are_one_grant),
             scene!(instances::an_instance_stays_until_its_container_is_deleted),
             scene!(instances::what_others_made_is_neither_given_nor_touched),
+            scene!(instances::what_others_made_is_given_by_its_name_and_left),
             scene!(instances::whole_gpus_and_instances_live_side_by_side),
             scene!(instances::a_freed_instance_is_taken_over_while_it_lingers),
             scene!(instances::an_unknown_profile_is_refused_with_those_that_there_are),

@@ -266,7 +266,7 @@ impl Node {
         }
         if let Some(prior) = prior {
             if let Some(request) = &ask.request {
-                request.agrees_with(&prior.given, prior.by)?;
+                request.agrees_with(&prior.given, prior.by, inventory)?;
             }
             return Ok(Decision::Prior(Box::new(prior)));
         }

@@ -20,7 +20,7 @@ use plan::{Capabilities, GrantId, Inventory, Pinning, Placement, Refusal, Reques
 
 use crate::ask::Ask;
 use crate::crash::point;
-use crate::instances::is_listed;
+use crate::instances::{computes_of, is_listed};
 use crate::node::Node;
 use crate::pinning::{Around, Pinned, pinned};
 use crate::{Denied, Fault};
@@ -116,7 +116,7 @@ fn attempt(
     let mut dead = None;
     if let Some(held) = held {
         if node.lives(ledger, &locked.grants()[held])? {
-            agree(&locked.grants()[held], claim)?;
+            agree(&locked.grants()[held], claim, facts.inventory)?;
             still_good(&node.host, &locked.grants()[held], facts, required)?;
             let pinned = pinned(node, locked.grants(), &locked.grants()[held], facts)?;
             let grant = locked.change(|grants| {
@@ -136,7 +136,7 @@ fn attempt(
     let decide = |grants: &[Arc<Grant>]| {
         let placement = place(node, grants, claim, facts)?;
         let slots = placement.slots.clone();
-        let mut grant = grant(claim, facts, owner, placement)?;
+        let mut grant = grant(node, claim, facts, owner, placement)?;
         if let Claim::Ours { .. } = claim {
             ceiling(node, grants, facts.ask, &grant)?;
         }
@@ -182,13 +182,13 @@ fn owner(claim: &Claim<'_>, ask: &Ask) -> ledger::Owner {
 /// An external allocation must be what it was: kubelet does not change one under a running pod.
 ///
 /// Nor does a claim of Berth's change under its containers: one that comes with another request is told, not given something else.
-fn agree(held: &Grant, claim: &Claim<'_>) -> Result<(), Refusal> {
+fn agree(held: &Grant, claim: &Claim<'_>, inventory: &Inventory) -> Result<(), Refusal> {
     let (by, given) = match claim {
         Claim::External { by, given, .. } => (by, given),
         Claim::Ours { request: None, .. } => return Ok(()),
         Claim::Ours { request: Some(request), .. } => {
             let by = format!("the grant {} that {} holds", held.id, held.label);
-            return request.agrees_with(&held.devices(), &by);
+            return request.agrees_with(&held.devices(), &by, inventory);
         }
     };
     let allocated = held.devices();
@@ -291,7 +291,7 @@ fn now<'a>(
 ) -> Result<Cow<'a, Inventory>, Fault> {
     let is_other =
         |gpu: &plan::Gpu| gpu.mig_capable && device::is_in_mig_mode(&node.host, gpu) != gpu.mig;
-    let wants_slices = matches!(want, Want::Mig { .. });
+    let wants_slices = matches!(want, Want::Mig { .. } | Want::Instances(_));
     if !wants_slices && !inventory.gpus.iter().any(is_other) {
         return Ok(Cow::Borrowed(inventory));
     }
@@ -331,11 +331,12 @@ fn namespace(ask: &Ask) -> &str {
 }
 
 fn grant(
+    node: &Node,
     claim: &Claim<'_>,
     facts: Facts<'_>,
     owner: ledger::Owner,
     placement: Placement,
-) -> Result<Grant, Fault> {
+) -> Result<Grant, Denied> {
     let ask = facts.ask;
     let (origin, request) = match claim {
         Claim::Ours { request, .. } => (Origin::Berth, request),
@@ -344,6 +345,10 @@ fn grant(
     let given = placement.gpus.iter().filter_map(|uuid| facts.inventory.gpu(uuid)).map(given);
     let slots = placement.slots.iter().filter_map(|slot| given_slot(slot, facts.inventory));
     let slots = match claim {
+        Claim::Ours { want: Want::Instances(devices), .. } => {
+            let computes = computes_of(&node.host, devices, facts.inventory);
+            slots.map(|slot| GivenSlot { foreign: true, ..standing(slot, &computes) }).collect()
+        }
         Claim::Ours { .. } => slots.collect(),
         Claim::External { computes, .. } => slots.map(|slot| standing(slot, computes)).collect(),
     };
@@ -407,6 +412,7 @@ fn given_slot(slot: &Slot, inventory: &Inventory) -> Option<GivenSlot> {
         sms: profile.sms,
         stage: Stage::Decided,
         instance: None,
+        foreign: false,
     })
 }
 

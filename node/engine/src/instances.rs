@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use device::{Errand, Host};
 use ledger::{GivenInstance, GivenSlot, Grant, Known, Ledger, Snapshot, Stage, State};
-use plan::mig::{ComputeInstance, Instance};
-use plan::{Gpu, GpuUuid, GrantId};
+use plan::mig::{ComputeInstance, Instance, Place};
+use plan::{Gpu, GpuUuid, GrantId, Inventory, MigUuid};
 
 use crate::claim::LOOK_AGAIN;
 use crate::crash::point;
@@ -86,6 +86,27 @@ pub(crate) fn given(
         uuid: compute.and_then(|compute| compute.uuid.clone()),
         inode: inode.unwrap_or_default(),
     }
+}
+
+/// Which compute instances these MIG devices are.
+pub(crate) fn computes_of(
+    host: &Host,
+    devices: &[MigUuid],
+    inventory: &Inventory,
+) -> Vec<(Place, GivenInstance)> {
+    let compute = |uuid: &MigUuid| {
+        let slot = inventory.mig_device(uuid)?;
+        let gpu = inventory.gpu(&slot.gpu)?;
+        let instance = gpu.instance_at(slot.profile, slot.start)?;
+        let is_it = |id: u32, own: Option<&MigUuid>| match uuid.legacy() {
+            Some((_, _, compute)) => id == compute,
+            None => own == Some(uuid),
+        };
+        let mut all = instance.compute_instances.iter();
+        let compute = all.find(|one| is_it(one.id, one.uuid.as_ref()))?;
+        Some((slot.place(), given(host, gpu, instance, Some(compute))))
+    };
+    devices.iter().filter_map(compute).collect()
 }
 
 /// Whether the driver still lists the very instance that was made for a slot of the grant; `None` where none was.

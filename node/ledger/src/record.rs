@@ -135,6 +135,9 @@ pub struct GivenSlot {
     pub stage: Stage,
     /// The instance, from when it is made.
     pub instance: Option<GivenInstance>,
+    /// Whether others made it, so that it stays when it is given back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign: bool,
 }
 
 impl GivenSlot {
@@ -242,7 +245,7 @@ impl Grant {
 
     /// Whether giving it back takes more than striking it out: instances that Berth made are to be destroyed.
     pub fn has_works(&self) -> bool {
-        self.origin == Origin::Berth && !self.slots.is_empty()
+        self.origin == Origin::Berth && self.slots.iter().any(|slot| !slot.foreign)
     }
 
     /// Whether the container with this containerd id uses it. Ids are unique in one containerd namespace only.

@@ -60,7 +60,7 @@ pub fn may_ask(
     {
         return Err(Refusal::OtherAllocator { key: key.to_owned(), allocator: allocator.clone() });
     }
-    if allocates && matches!(request.want, Some(Want::Exactly(_))) {
+    if allocates && matches!(request.want, Some(Want::Exactly(_) | Want::Instances(_))) {
         may_name_devices(key, asker, policy)?;
     }
     may_hold(key, asker, policy)

@@ -125,7 +125,7 @@ impl Visible {
         let Devices { mut gpus, slots } = self.resolve(value, inventory)?;
         if let Some(slot) = slots.first() {
             let device = slot.name.to_string();
-            let why = "a MIG instance is asked for with berth.dev/mig, and made for its container";
+            let why = "a MIG instance is asked for with berth.dev/mig, which makes it for its container, or with berth.dev/devices, which takes one that stands";
             return Err(refused(value, &device, why));
         }
         if *self == Self::All {

@@ -190,11 +190,25 @@ fn devices_are_uuids_each_once() {
         let words = refused(&[("berth.dev/devices", text)], None);
         assert!(words.contains(problem), "{text:?}: {words}");
     }
-    assert_eq!(
-        refused(&[("berth.dev/devices", "MIG-5c1a9e3b-0d4f-4d8a-9b2e-1f6c7a8b9c0d")], None),
-        "berth: annotation berth.dev/devices=\"MIG-5c1a9e3b-0d4f-4d8a-9b2e-1f6c7a8b9c0d\": \
-         a MIG device in devices is not in this version; ask for an instance with mig, or name whole GPUs by the UUIDs of nvidia-smi -L"
-    );
+}
+
+#[test]
+fn devices_are_of_one_kind() {
+    let mig = "MIG-5c1a9e3b-0d4f-4d8a-9b2e-1f6c7a8b9c0d";
+    let other = "MIG-6c1a9e3b-0d4f-4d8a-9b2e-1f6c7a8b9c0d";
+    let both = format!("{mig},{other}");
+    let asked = want(&[("berth.dev/devices", &both)], None);
+    let uuids = [mig, other].map(|uuid| uuid.parse().expect("a name"));
+    assert_eq!(asked, Some(Want::Instances(uuids.to_vec())));
+    let mixed = format!("{mig},{}", uuid(1));
+    for (text, problem) in [
+        (mixed.as_str(), "whole GPUs and MIG devices do not go together: no program can use both"),
+        ("MIG-5", "\"MIG-5\" is not a MIG device's UUID"),
+        (&format!("{mig},{mig}"), "MIG-5c1a9e3b-0d4f-4d8a-9b2e-1f6c7a8b9c0d is named twice"),
+    ] {
+        let words = refused(&[("berth.dev/devices", text)], None);
+        assert!(words.contains(problem), "{text:?}: {words}");
+    }
 }
 
 #[test]
@@ -327,15 +341,21 @@ fn fields_without_a_claim_are_a_request_that_needs_an_allocation() {
         "berth: annotation berth.dev/driver-capabilities=\"compute\": it says how to give GPUs, but none are asked for, \
          and nobody has allocated any; add for example berth.dev/gpus: \"1\", or remove it"
     );
-    assert_eq!(request.agrees_with(&vec![uuid(1)].into(), "cdi edits"), Ok(()));
+    assert_eq!(
+        request.agrees_with(&vec![uuid(1)].into(), "cdi edits", &Inventory::default()),
+        Ok(())
+    );
 }
 
 #[test]
 fn a_claim_agrees_with_a_prior_allocation_or_is_refused() {
     let two = parse(&[("berth.dev/gpus", "2")], None).expect("a request");
-    assert_eq!(two.agrees_with(&vec![uuid(1), uuid(2)].into(), "cdi edits"), Ok(()));
     assert_eq!(
-        two.agrees_with(&vec![uuid(1)].into(), "cdi edits")
+        two.agrees_with(&vec![uuid(1), uuid(2)].into(), "cdi edits", &Inventory::default()),
+        Ok(())
+    );
+    assert_eq!(
+        two.agrees_with(&vec![uuid(1)].into(), "cdi edits", &Inventory::default())
             .expect_err("one is not two")
             .to_string(),
         "berth: annotation berth.dev/gpus=\"2\": cdi edits has already given this container \
@@ -343,9 +363,16 @@ fn a_claim_agrees_with_a_prior_allocation_or_is_refused() {
     );
     let named = format!("{},{}", uuid(1), uuid(2));
     let exact = parse(&[("berth.dev/devices", &named)], None).expect("a request");
-    assert_eq!(exact.agrees_with(&vec![uuid(2), uuid(1)].into(), "cdi edits"), Ok(()));
-    assert!(exact.agrees_with(&vec![uuid(2), uuid(3)].into(), "cdi edits").is_err());
-    assert!(exact.agrees_with(&vec![].into(), "cdi edits").is_err());
+    assert_eq!(
+        exact.agrees_with(&vec![uuid(2), uuid(1)].into(), "cdi edits", &Inventory::default()),
+        Ok(())
+    );
+    assert!(
+        exact
+            .agrees_with(&vec![uuid(2), uuid(3)].into(), "cdi edits", &Inventory::default())
+            .is_err()
+    );
+    assert!(exact.agrees_with(&vec![].into(), "cdi edits", &Inventory::default()).is_err());
 }
 
 fn keys() -> impl Strategy<Value = String> {

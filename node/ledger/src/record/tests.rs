@@ -139,6 +139,7 @@ pub(crate) fn slot(gpu: u64, start: u32, stage: Stage) -> GivenSlot {
         sms: 16,
         stage,
         instance: (stage != Stage::Decided && stage != Stage::Begun).then_some(made),
+        foreign: false,
     }
 }
 

@@ -10,6 +10,7 @@
 //! know who asks or whether they may.
 
 mod external;
+mod named;
 mod nearness;
 mod search;
 mod slices;
@@ -91,6 +92,7 @@ pub fn decide(
             let field = field();
             field.exactly(gpus).ok_or_else(|| field.not_these(want, gpus))
         }
+        Want::Instances(uuids) => named::decide(want, uuids, inventory, occupancy, policy),
         Want::Mig { profile, count } => {
             let asked = slices::Asked { profile, count: count.get() };
             slices::decide(asked, inventory, occupancy, policy)
@@ -239,7 +241,7 @@ impl<'a> Field<'a> {
         match want {
             Want::Whole(number) => number.get() as usize <= soon.len().min(search::MOST),
             Want::Exactly(gpus) => !gpus.is_empty() && gpus.iter().all(|gpu| soon.contains(&gpu)),
-            Want::Mig { .. } => false,
+            Want::Mig { .. } | Want::Instances(_) => false,
         }
     }
 }

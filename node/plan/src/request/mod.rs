@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use self::field::{Address, DOMAIN, Field};
 use crate::capability::Capabilities;
-use crate::ids::GpuUuid;
+use crate::ids::{GpuUuid, MigUuid};
+use crate::inventory::Inventory;
 use crate::mig::{Devices, ProfileName};
 use crate::refusal::Refusal;
 use crate::words::{quoted, shown};
@@ -35,6 +36,8 @@ pub enum Want {
     Whole(NonZeroU32),
     /// `devices`: exactly these, in the order written, without repetition.
     Exactly(Vec<GpuUuid>),
+    /// `devices`: exactly these MIG devices, which others made; without repetition.
+    Instances(Vec<MigUuid>),
     /// `mig`: so many MIG instances of one profile.
     Mig {
         /// The profile.
@@ -51,6 +54,10 @@ impl std::fmt::Display for Want {
             Self::Whole(number) => write!(f, "gpus {number}"),
             Self::Exactly(gpus) => {
                 let names: Vec<&str> = gpus.iter().map(GpuUuid::as_str).collect();
+                write!(f, "devices {}", names.join(","))
+            }
+            Self::Instances(devices) => {
+                let names: Vec<&str> = devices.iter().map(MigUuid::as_str).collect();
                 write!(f, "devices {}", names.join(","))
             }
             Self::Mig { profile, count } if count.get() == 1 => write!(f, "mig {profile}"),
@@ -184,11 +191,16 @@ impl Request {
         }
     }
 
-    /// Whether the claim agrees with what another allocator has given. No claim agrees with everything.
+    /// Whether the claim agrees with what another allocator has given. No claim agrees with everything. MIG devices are what `inventory` says.
     ///
     /// # Errors
     /// [`Refusal::Disagrees`] naming both; `by` is who allocated.
-    pub fn agrees_with(&self, given: &Devices, by: &str) -> Result<(), Refusal> {
+    pub fn agrees_with(
+        &self,
+        given: &Devices,
+        by: &str,
+        inventory: &Inventory,
+    ) -> Result<(), Refusal> {
         let Devices { gpus, slots } = given;
         let agrees = match &self.want {
             None => true,
@@ -196,6 +208,11 @@ impl Request {
             Some(Want::Exactly(wanted)) => {
                 let all = wanted.len() == gpus.len() && wanted.iter().all(|gpu| gpus.contains(gpu));
                 slots.is_empty() && all
+            }
+            Some(Want::Instances(wanted)) => {
+                let slots = wanted.iter().filter_map(|uuid| inventory.mig_device(uuid)).collect();
+                let named = Devices { gpus: Vec::new(), slots };
+                named.slots.len() == wanted.len() && named.is_same(given)
             }
             Some(Want::Mig { profile, count }) => {
                 let all = slots.iter().all(|slot| slot.name == *profile);
@@ -220,7 +237,7 @@ impl Request {
         for (field, written) in &fields {
             match field {
                 Field::Gpus => want = Some(Want::Whole(value::gpus(written)?)),
-                Field::Devices => want = Some(Want::Exactly(value::devices(written)?)),
+                Field::Devices => want = Some(value::devices(written)?),
                 Field::Mig => want = Some(value::mig(written)?),
                 Field::DriverCapabilities => capabilities = Some(value::capabilities(written)?),
                 Field::Cpus => cpus = value::cpus(written)?,

@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use super::field::Field;
 use super::{Cpus, Numa, Want, Written};
 use crate::capability::Capabilities;
-use crate::ids::GpuUuid;
+use crate::ids::{GpuUuid, MigUuid};
 use crate::refusal::Refusal;
 use crate::words::{listed, quoted};
 
@@ -90,36 +90,50 @@ fn mig_problem(name: &str) -> String {
     }
 }
 
-/// `devices`: UUIDs between commas, each once, spaces around them tolerated.
-pub(super) fn devices(written: &Written<'_>) -> Result<Vec<GpuUuid>, Refusal> {
-    let mut found: Vec<GpuUuid> = Vec::new();
+/// `devices`: UUIDs of one kind between commas, each once, spaces around them tolerated.
+pub(super) fn devices(written: &Written<'_>) -> Result<Want, Refusal> {
+    let (mut gpus, mut migs) = (Vec::<GpuUuid>::new(), Vec::<MigUuid>::new());
     for name in written.value.split(',').map(|name| name.trim_matches(' ')) {
-        if name.starts_with("MIG-") {
-            let hint =
-                "ask for an instance with mig, or name whole GPUs by the UUIDs of nvidia-smi -L";
-            return Err(written.not_in_this_version("a MIG device in devices", hint));
-        }
         let bad = |problem: &str| written.malformed(problem, UUID_EXAMPLE);
         if name.is_empty() {
             return Err(bad("a device's name is empty"));
         }
-        let uuid = name.parse::<GpuUuid>().map_err(|_| bad(&device_problem(name)))?;
-        if found.contains(&uuid) {
-            return Err(bad(&format!("{uuid} is named twice")));
-        }
-        found.push(uuid);
-    }
-    match found.len() <= MOST as usize {
-        true => Ok(found),
-        false => {
-            Err(written.malformed(&format!("one claim has at most {MOST} GPUs"), UUID_EXAMPLE))
+        let problem = |_| bad(&device_problem(name));
+        let is_new = match name.starts_with("MIG-") {
+            true => once(&mut migs, name.parse().map_err(problem)?),
+            false => once(&mut gpus, name.parse().map_err(problem)?),
+        };
+        if !is_new {
+            return Err(bad(&format!("{name} is named twice")));
         }
     }
+    let bad = |problem: &str| Err(written.malformed(problem, UUID_EXAMPLE));
+    match (gpus.len(), migs.len()) {
+        (1.., 1..) => bad("whole GPUs and MIG devices do not go together: no program can use both"),
+        (most, 0) if most > MOST as usize => bad(&format!("one claim has at most {MOST} GPUs")),
+        (0, most) if most > MOST as usize => {
+            bad(&format!("one claim has at most {MOST} MIG devices"))
+        }
+        (_, 0) => Ok(Want::Exactly(gpus)),
+        (..) => Ok(Want::Instances(migs)),
+    }
+}
+
+/// Keeps what is not there yet.
+fn once<T: PartialEq>(found: &mut Vec<T>, one: T) -> bool {
+    let is_new = !found.contains(&one);
+    if is_new {
+        found.push(one);
+    }
+    is_new
 }
 
 fn device_problem(name: &str) -> String {
     match name.bytes().all(|byte| byte.is_ascii_digit()) {
         true => format!("{} is an index, and indices change: name the GPU's UUID", quoted(name)),
+        false if name.starts_with("MIG-") => {
+            format!("{} is not a MIG device's UUID", quoted(name))
+        }
         false => format!("{} is not a GPU's UUID", quoted(name)),
     }
 }
