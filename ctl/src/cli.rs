@@ -1,6 +1,8 @@
 //! The command line. Decides names, help and what is required; does nothing.
 
-use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+use clap::{Args, ColorChoice, Parser, Subcommand};
 use engine::{GpuUuid, GrantId};
 
 /// See what Berth has given to whom on this node, and why.
@@ -28,8 +30,8 @@ pub enum Command {
         /// Container id (or its beginning), `namespace/pod/container` as `ps` shows it, or a grant's id.
         container: String,
     },
-    /// Show the GPUs, how close they are to each other, and who holds them.
-    Topo,
+    /// Show the GPUs, how close they are to each other, and who sits where.
+    Topo(Topo),
     /// Check everything that Berth needs on this node. Exits with 0 (all well), 1 (warnings) or 2 (failures).
     Doctor,
     /// Compare the ledger with what lives, and give back what the dead still hold.
@@ -84,6 +86,23 @@ pub enum Command {
         #[arg(long)]
         grant: GrantId,
     },
+}
+
+/// How to show the node; as a matrix of GPUs by default.
+#[derive(Debug, Args)]
+pub struct Topo {
+    /// As a tree: NUMA nodes, CPUs, PCIe, GPUs, MIG slices, holders.
+    #[arg(long, conflicts_with_all = ["map", "svg"])]
+    pub tree: bool,
+    /// As a map of cores and slices, each with the letter and colour of who holds it.
+    #[arg(long, conflicts_with = "svg")]
+    pub map: bool,
+    /// Draw the map into this file, as SVG; `-` for standard output.
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub svg: Option<PathBuf>,
+    /// Whether the map is coloured; by default on a terminal, unless NO_COLOR is set.
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorChoice,
 }
 
 /// What of the configuration.

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use engine::{Grant, Node};
 
-use crate::view::{self, CpusView, GrantView, MemoryView};
+use crate::view::{self, CpusView, GrantView, MemberView, MemoryView};
 
 /// Explains the grants that `name` may mean.
 pub fn run(node: &Node, name: &str, json: bool) -> anyhow::Result<()> {
@@ -37,6 +37,11 @@ fn is_meant(grant: &Grant, name: &str) -> bool {
                 || (name.len() >= 6 && member.container.starts_with(name))
                 || (!member.name.is_empty() && format!("{}/{}", grant.label, member.name) == name)
         })
+}
+
+/// What a container is pinned to, in words: CPUs, then memory; nothing where both are left alone and nothing is to be said.
+pub fn pinned(member: &MemberView) -> Vec<String> {
+    cpus(&member.cpus).into_iter().chain(memory(&member.memory)).collect()
 }
 
 /// `CPUs 0-3 requested -> 0-1: why`.
@@ -113,8 +118,7 @@ fn lines(grant: &GrantView) -> Vec<String> {
         let pid = member.pid.map_or_else(|| "not yet created".into(), |pid| format!("pid {pid}"));
         let head = if nth == 0 { "Used by" } else { "" };
         lines.push(format!("{head:<9}  {name}{} ({pid})", member.container));
-        let pinned = cpus(&member.cpus).into_iter().chain(memory(&member.memory));
-        lines.extend(pinned.map(|line| format!("{:<9}    {line}", "")));
+        lines.extend(pinned(member).iter().map(|line| format!("{:<9}    {line}", "")));
     }
     for (nth, note) in grant.notes.iter().enumerate() {
         lines.push(format!("{:<9}  {note}", if nth == 0 { "Mind" } else { "" }));

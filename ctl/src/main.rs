@@ -47,7 +47,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Command::Ps => ps::run(&node, cli.json)?,
         Command::Explain { container } => explain::run(&node, container, cli.json)?,
-        Command::Topo => topo::run(&node, cli.json)?,
+        Command::Topo(how) => topo::run(&node, how, cli.json)?,
         Command::Reconcile { dry_run } => reconcile::run(&node, *dry_run, cli.json)?,
         Command::Config { command: ConfigCommand::Show } => config::show(&config, cli.json)?,
         Command::Ledger { command: LedgerCommand::Show } => ledger::show(&node, cli.json)?,

@@ -249,11 +249,12 @@ pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(std::io::stdout().write_all(&text)?)
 }
 
-/// The line as a terminal shows it: names that pods and containers have may hold what moves its cursor or turns its text around.
-fn visible(line: &str) -> String {
+/// The line as a terminal shows it: names that pods and containers have may hold what moves its cursor, turns its text around, or is not seen.
+pub fn visible(line: &str) -> String {
     let is_unseen = |one: char| {
         one.is_control()
-            || matches!(one, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+            || matches!(one, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+            || matches!(one, '\u{61c}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
     };
     let shown =
         |one: char| if is_unseen(one) { one.escape_default().to_string() } else { one.to_string() };
@@ -265,10 +266,18 @@ fn visible(line: &str) -> String {
 /// # Errors
 /// When standard output is closed.
 pub fn print_lines(lines: &[String]) -> anyhow::Result<()> {
+    print_made(lines.iter().map(|line| visible(line)))
+}
+
+/// Prints lines in which whatever a terminal obeys is there on purpose.
+///
+/// # Errors
+/// When standard output is closed.
+pub fn print_made(lines: impl Iterator<Item = String>) -> anyhow::Result<()> {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
     for line in lines {
-        writeln!(out, "{}", visible(line))?;
+        writeln!(out, "{line}")?;
     }
     Ok(())
 }

@@ -38,9 +38,10 @@ pub use ledger::{
     GivenGpu, GivenInstance, GivenSlot, Grant, Member, Origin, Snapshot, Stage, State,
 };
 pub use node::Node;
+pub use plan::cpus::NumaNode;
 pub use plan::{
-    Ancestor, Candidate, Capabilities, CpuSet, Driver, Gpu, GpuUuid, GrantId, Inventory, NodeSet,
-    Peer, Pinning, Refusal, Verdict, Warning,
+    Ancestor, Candidate, Capabilities, CpuSet, Driver, Gpu, GpuUuid, GrantId, Inventory, Near,
+    NodeSet, Peer, Pinning, Refusal, Topology, Verdict, Warning,
 };
 pub use reconcile::Report;
 pub use update::Update;

@@ -150,6 +150,16 @@ impl Node {
         Ok(device::inventory(&self.host, &self.tool, is_busy)?)
     }
 
+    /// CPUs that containers may have for themselves (`node.exclusive-cpus`).
+    pub fn exclusive_cpus(&self) -> &CpuSet {
+        &self.exclusive_cpus
+    }
+
+    /// CPUs that no container with a GPU gets (`node.reserved-cpus`).
+    pub fn reserved_cpus(&self) -> &CpuSet {
+        &self.reserved_cpus
+    }
+
     /// Where things are.
     pub fn host(&self) -> &Host {
         &self.host
