@@ -59,10 +59,13 @@ fn cpus(cpus: &CpusView) -> Option<String> {
     Some(format!("CPUs {what}{}", because(&cpus.reason)))
 }
 
-/// `Memory of NUMA nodes 0 preferred`.
+/// `Memory of NUMA nodes 0-1 requested -> 0 only: why`; `Memory of NUMA nodes 0 preferred`.
 fn memory(memory: &MemoryView) -> Option<String> {
     let what = match (&memory.effective, &memory.preferred) {
-        (Some(only), _) => format!("of NUMA nodes {only} only"),
+        (Some(only), _) => match &memory.requested {
+            Some(requested) => format!("of NUMA nodes {requested} requested -> {only} only"),
+            None => format!("of NUMA nodes {only} only"),
+        },
         (None, Some(preferred)) => format!("of NUMA nodes {preferred} preferred"),
         (None, None) if memory.reason.is_empty() => return None,
         (None, None) => "left alone".to_owned(),
@@ -132,4 +135,53 @@ fn lines(grant: &GrantView) -> Vec<String> {
         lines.push(format!("{head:<9}  {} {}{reason}", candidate.uuid, candidate.verdict));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::{CpuSet, Pinning};
+
+    use super::*;
+
+    fn set(text: &str) -> CpuSet {
+        text.parse().expect("a list")
+    }
+
+    fn said(pinning: &Pinning) -> Vec<String> {
+        let (cpus, memory) = view::pinned(pinning);
+        let name = String::new();
+        pinned(&MemberView { container: name.clone(), name, pid: None, cpus, memory })
+    }
+
+    #[test]
+    fn what_was_requested_what_is_in_effect_and_why_are_told_of_cpus_and_memory() {
+        assert!(said(&Pinning::default()).is_empty(), "left alone, and nothing to say");
+        let mut pinning = Pinning { effective: Some(set("0-3")), ..Pinning::default() };
+        pinning.preferred = set("0");
+        assert_eq!(said(&pinning), ["CPUs 0-3", "Memory of NUMA nodes 0 preferred"]);
+        // An update that narrows, one that cannot be followed, and one of memory, which never is.
+        pinning.requested = Some(set("0-9"));
+        assert_eq!(said(&pinning)[0], "CPUs 0-9 requested -> 0-3");
+        pinning.requested = Some(set("8"));
+        pinning.effective = pinning.requested.clone();
+        pinning.reason = "none of CPUs 8 are near its GPUs (0-3)".into();
+        assert_eq!(
+            said(&pinning)[0],
+            "CPUs 8 requested -> 8: none of CPUs 8 are near its GPUs (0-3)"
+        );
+        pinning.memory = Some(set("0"));
+        pinning.requested_memory = Some(set("0-1"));
+        assert_eq!(said(&pinning)[1], "Memory of NUMA nodes 0-1 requested -> 0 only");
+        pinning.memory_reason = "it is held to those near its GPUs".into();
+        let line =
+            "Memory of NUMA nodes 0-1 requested -> 0 only: it is held to those near its GPUs";
+        assert_eq!(said(&pinning)[1], line);
+        pinning.requested_memory = None;
+        pinning.memory_reason = String::new();
+        assert_eq!(said(&pinning)[1], "Memory of NUMA nodes 0 only");
+        let own = Pinning { effective: Some(set("6-7")), exclusive: true, ..Pinning::default() };
+        assert_eq!(said(&own), ["CPUs 6-7, its own"]);
+        let alone = Pinning { reason: "nothing is near".into(), ..Pinning::default() };
+        assert_eq!(said(&alone), ["CPUs left alone: nothing is near"]);
+    }
 }

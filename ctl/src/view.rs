@@ -164,12 +164,10 @@ pub fn grant(grant: &Grant) -> GrantView {
         members: grant
             .members
             .iter()
-            .map(|member| MemberView {
-                container: member.container.clone(),
-                name: member.name.clone(),
-                pid: member.init.map(|init| init.pid),
-                cpus: cpus(&member.pinning),
-                memory: memory(&member.pinning),
+            .map(|member| {
+                let (cpus, memory) = pinned(&member.pinning);
+                let (container, name) = (member.container.clone(), member.name.clone());
+                MemberView { container, name, pid: member.init.map(|init| init.pid), cpus, memory }
             })
             .collect(),
         created: grant.created,
@@ -208,6 +206,11 @@ fn instance(slot: &engine::GivenSlot) -> InstanceView {
         compute_instance: made.map(|made| made.compute_instance),
         mig_uuid: made.and_then(|made| made.uuid.as_ref()).map(ToString::to_string),
     }
+}
+
+/// What a container is pinned to.
+pub fn pinned(pinning: &Pinning) -> (CpusView, MemoryView) {
+    (cpus(pinning), memory(pinning))
 }
 
 fn cpus(pinning: &Pinning) -> CpusView {

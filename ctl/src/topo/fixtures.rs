@@ -48,7 +48,11 @@ pub fn cut(inventory: &mut Inventory, index: usize, instances: &[(u32, u32, u32)
         profile(9, "3g.20gb", 4, &[0, 4]),
         profile(0, "7g.40gb", 8, &[0]),
     ];
-    let instance = |(nth, (profile, start, size)): (usize, &(u32, u32, u32))| json!({"gpu_instance": 7 + nth, "profile": profile, "start": start, "size": size, "compute_instances": []});
+    let instance = |(nth, (profile, start, size)): (usize, &(u32, u32, u32))| {
+        let id = 7 + nth;
+        json!({"gpu_instance": id, "profile": profile, "start": start, "size": size,
+            "compute_instances": []})
+    };
     let gpu = &mut inventory.gpus[index];
     gpu.mig = true;
     gpu.profiles = from_value(json!(profiles)).expect("profiles");
@@ -216,6 +220,9 @@ pub fn busy_p4d() -> Seating {
     external.origin = Origin::External { by: "device plugin (env)".into() };
     let mut also = grant(&node, "team-b/shared-too/main", &[], &[7]);
     also.origin = external.origin.clone();
+    let asked = [("gpus", "1"), ("numa", "strict")];
+    let mut strict = pinned(grant(&node, "research/llm-0/worker", &asked, &[4]), far, "", false);
+    strict.members[0].pinning.memory = Some(set("1"));
     let grants = [
         pinned(grant(&node, "default/train", &[("gpus", "2")], &[2, 3]), near, "0", false),
         pinned(
@@ -226,12 +233,7 @@ pub fn busy_p4d() -> Seating {
         ),
         pinned(sliced(&node, "ml/notebook-1", 0, &[(9, "3g.20gb", 0, 4)]), near, "0", false),
         pinned(sliced(&node, "ml/notebook-2", 0, &[(19, "1g.5gb", 4, 1)]), near, "0", false),
-        pinned(
-            grant(&node, "research/llm-0/worker", &[("gpus", "1"), ("numa", "strict")], &[4]),
-            far,
-            "1",
-            false,
-        ),
+        strict,
         external,
         also,
     ];

@@ -4,7 +4,7 @@
 
 use super::mark::{self, Mark, Tone};
 use super::paint::{Line, Look, Span};
-use super::seating::{Branch, Holder, Part, Room, Seating, Slices, Strip};
+use super::seating::{Branch, Cell, Holder, Part, Room, Seating, Slices, Strip};
 use super::text;
 
 const WIDTH: usize = 80;
@@ -43,7 +43,7 @@ pub fn lines(seating: &Seating) -> Vec<Line> {
 
 fn of_room(room: &Room, seating: &Seating) -> Vec<Line> {
     let mut lines = vec![heading(room)];
-    for (nth, row) in room.cells.chunks(CELLS).enumerate() {
+    for (nth, row) in rows(&room.cells).into_iter().enumerate() {
         let what = match nth {
             0 if room.by_core => "cores",
             0 => "CPUs",
@@ -66,6 +66,15 @@ fn of_room(room: &Room, seating: &Seating) -> Vec<Line> {
     }
     lines.extend(in_order(&room.branches).flat_map(|at| of_strip(&room.strips[at], seating)));
     lines
+}
+
+/// Cells in rows. Where the CPUs' numbers are a few long runs, as first and second threads are, each begins a row.
+fn rows(cells: &[Cell]) -> Vec<&[Cell]> {
+    const RUNS: usize = 4;
+    let first = |cell: &Cell| cell.cpus.first().unwrap_or_default();
+    let runs: Vec<&[Cell]> = cells.chunk_by(|one, other| first(one) + 1 == first(other)).collect();
+    let runs = if runs.len() > RUNS { vec![cells] } else { runs };
+    runs.into_iter().flat_map(|run| run.chunks(CELLS)).collect()
 }
 
 fn heading(room: &Room) -> Line {

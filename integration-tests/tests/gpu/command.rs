@@ -134,7 +134,9 @@ pub fn topo_shows_who_holds_what_and_how_close_they_are(stage: &Stage) -> Result
     let label = format!("{}/{}", task.ctr.namespace(), task.id);
     let grant = world.grant()?;
     let shown = world.node.json(&["topo"])?;
-    has_fields(&shown, &["driver", "gpus"])?;
+    has_fields(&shown, &["driver", "gpus", "numa_nodes", "cpus"])?;
+    has_fields(&shown["numa_nodes"][0], &["node", "cpus", "memory"])?;
+    has_fields(&shown["cpus"], &["exclusive", "exclusive_free", "reserved", "isolated"])?;
     has_fields(&shown["driver"], &["version", "cuda"])?;
     let gpus = shown["gpus"].as_array().context("GPUs")?;
     ensure!(gpus.len() == 8, "{shown:#}");
@@ -148,8 +150,10 @@ pub fn topo_shows_who_holds_what_and_how_close_they_are(stage: &Stage) -> Result
                 "model",
                 "memory_mib",
                 "numa_node",
+                "memory_node",
                 "mig",
                 "holders",
+                "instances",
                 "links",
             ],
         )?;

@@ -8,6 +8,7 @@ mod chosen;
 mod command;
 mod descriptors;
 mod doctor;
+mod drawn;
 mod execs;
 mod families;
 mod faults;
@@ -245,6 +246,8 @@ fn main() -> ExitCode {
             scene!(command::ps_lists_grants),
             scene!(command::explain_finds_a_container_by_each_of_its_names),
             scene!(command::topo_shows_who_holds_what_and_how_close_they_are),
+            scene!(drawn::cores_and_slices_are_shown_with_who_holds_them),
+            scene!(drawn::a_gb200_is_drawn_on_one_screen),
             scene!(command::config_show_prints_what_is_in_force),
             scene!(command::ledger_show_and_verify_read_the_record),
             scene!(doctor::doctor_exits_with_what_it_found),

@@ -284,6 +284,12 @@ pub fn updates_are_merged_with_what_is_near(stage: &Stage) -> Result<()> {
         let said = cpus["reason"].as_str().unwrap_or_default().to_owned();
         ensure!(cpus["effective"] == effective && cpus["requested"] == requested, "{cpus:#}");
         ensure!(said.starts_with(reason) && said.is_empty() == reason.is_empty(), "{cpus:#}");
+        let asked =
+            requested.as_str().map_or_else(String::new, |one| format!("{one} requested -> "));
+        let why = if said.is_empty() { said } else { format!(": {said}") };
+        let line = format!("CPUs {asked}{effective}{why}\n");
+        let explained = kubelet.node.berth(&["explain", &id])?.out;
+        ensure!(explained.contains(&line), "{line:?}: {explained}");
         let process = Inside::of_process(pod.pid_of(&id)?)?;
         ensure!(process.cpus == effective && process.prefers == has_numa(), "{process:?}");
         let file = cgroup_file(&kubelet.containerd, &id, "cpuset.cpus")?;

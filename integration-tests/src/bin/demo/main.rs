@@ -20,6 +20,8 @@ use integration_tests::machine;
 use integration_tests::under_test::under_test;
 use integration_tests::versions::{self, Installation};
 use integration_tests::wait;
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
 
 use scene::Scene;
 
@@ -51,16 +53,25 @@ fn show() -> Result<()> {
     );
 
     step("Starting a private containerd and giving it images");
+    let spare_cpu = spare_cpu()?;
+    let pool = spare_cpu.map_or_else(String::new, |cpu| format!("exclusive-cpus = \"{cpu}\"\n"));
+    let keys = format!("{pool}{POLICY}");
     if real {
-        return play(&installation, &shim, &Berth::of_the_machine(POLICY)?, false);
+        return play(&installation, &shim, &Berth::of_the_machine(&keys)?, spare_cpu, false);
     }
-    let node = GpuNode::up("p5", POLICY)?;
+    let node = GpuNode::up("p5", &keys)?;
     // As an operator does who wants slices of one GPU and the others whole.
     node.sim.set_mig_mode("0", true)?;
-    play(&installation, &shim, &node, true)
+    play(&installation, &shim, &node, spare_cpu, true)
 }
 
-fn play(installation: &Installation, shim: &Path, node: &Berth, simulated: bool) -> Result<()> {
+fn play(
+    installation: &Installation,
+    shim: &Path,
+    node: &Berth,
+    spare_cpu: Option<usize>,
+    simulated: bool,
+) -> Result<()> {
     let containerd = Containerd::start_on(installation, shim, Some(&node.config))?;
     let archive = containerd.scratch.path("glibc.tar");
     images::write_glibc_archive(&archive)?;
@@ -74,7 +85,7 @@ fn play(installation: &Installation, shim: &Path, node: &Berth, simulated: bool)
     ensure!(topo.code() == 0, "berth topo failed: {}", topo.err);
     lines(&topo.out);
 
-    Scene { node, containerd: &containerd, cri: &cri, simulated }.play()?;
+    Scene { node, containerd: &containerd, cri: &cri, simulated, spare_cpu }.play()?;
 
     step("Stopping the private containerd");
     let (folder, cgroup) =
@@ -102,8 +113,15 @@ fn play(installation: &Installation, shim: &Path, node: &Berth, simulated: bool)
     Ok(())
 }
 
-/// Pods may ask here: by default they may not, since any pod's author can write annotations.
-const POLICY: &str = "[policy]\nnamespaces = [\"tests\"]";
+/// Pods may ask here: by default they may not, since any pod's author can write annotations. Nor may anybody ask for CPUs of its own.
+const POLICY: &str = "[policy]\nnamespaces = [\"tests\"]\nexclusive-cpus = \"non-cri\"";
+
+/// A CPU that this machine can do without: the second that it lets us have.
+fn spare_cpu() -> Result<Option<usize>> {
+    let cpus = sched_getaffinity(Pid::this())?;
+    let may_use = |cpu: &usize| cpus.is_set(*cpu).unwrap_or_default();
+    Ok((0..CpuSet::count()).filter(may_use).nth(1))
+}
 
 /// The machine's containerd, or else one that was fetched for the tests.
 fn containerd_to_use() -> Result<Installation> {

@@ -18,17 +18,19 @@ pub struct Scene<'a> {
     pub containerd: &'a Containerd,
     pub cri: &'a Cri,
     pub simulated: bool,
+    /// The CPU that is set aside for whoever asks for one; none where the machine has no second.
+    pub spare_cpu: Option<usize>,
 }
 
 impl Scene<'_> {
     /// All acts in order. Afterwards nobody holds a GPU.
     pub fn play(&self) -> Result<()> {
         let gpus = self.count()?;
-        let one = self.container("one GPU through ctr", "berth.dev/gpus=1")?;
+        let one = self.container("one GPU through ctr", &["berth.dev/gpus=1"])?;
         inside::look(&|question| self.ask(&one, question), gpus, self.simulated)?;
         let mut held = vec![one];
         if gpus >= 4 {
-            let two = self.container("two GPUs, close to each other", "berth.dev/gpus=2")?;
+            let two = self.container("two GPUs, close to each other", &["berth.dev/gpus=2"])?;
             inside::glance(&|question| self.ask(&two, question), gpus)?;
             self.berth(&["explain", &two])?;
             held.push(two);
@@ -42,9 +44,12 @@ impl Scene<'_> {
                 held.push(self.slice(profile)?);
             }
         }
+        held.extend(self.own_cpu(gpus)?);
         self.too_many(gpus + 1)?;
         step("berth ps: who holds what");
         self.berth(&["ps"])?;
+        step("berth topo --map: who sits where");
+        self.berth(&["topo", "--map"])?;
         let victim = held.remove(0);
         self.kill_shim(&victim)?;
         step("Deleting what is left");
@@ -67,13 +72,14 @@ impl Scene<'_> {
     }
 
     /// Runs a container in the background; its id and what ctr said on standard error.
-    fn run(&self, annotation: &str) -> Result<(Option<String>, String)> {
+    fn run(&self, annotations: &[&str]) -> Result<(Option<String>, String)> {
         let id = unique("demo");
         let ctr = self.containerd.ctr();
         let image = Layout::Debian.name();
         let arguments = ["run", "--detach", "--runtime", "io.containerd.berth.v2"];
-        let more = ["--annotation", annotation, image, &id, "sleep", "100000"];
-        let said = ctr.run(&[&arguments[..], &more[..]].concat())?;
+        let asked: Vec<&str> = annotations.iter().flat_map(|one| ["--annotation", *one]).collect();
+        let more = [image, &id, "sleep", "100000"];
+        let said = ctr.run(&[&arguments[..], &asked, &more].concat())?;
         if said.code() == 0 {
             return Ok((Some(id), said.err));
         }
@@ -82,11 +88,10 @@ impl Scene<'_> {
         Ok((None, said.err))
     }
 
-    fn container(&self, what: &str, annotation: &str) -> Result<String> {
-        step(&format!(
-            "{what}: ctr run --runtime io.containerd.berth.v2 --annotation {annotation} …"
-        ));
-        let (id, words) = self.run(annotation)?;
+    fn container(&self, what: &str, annotations: &[&str]) -> Result<String> {
+        let asked = annotations.join(" --annotation ");
+        step(&format!("{what}: ctr run --runtime io.containerd.berth.v2 --annotation {asked} …"));
+        let (id, words) = self.run(annotations)?;
         let id = id.with_context(|| format!("ctr run: {words}"))?;
         self.containerd.note_socket(self.containerd.namespace(), &id);
         fact(&format!("container {id}"));
@@ -96,7 +101,7 @@ impl Scene<'_> {
     /// A container with a MIG instance that is made for it.
     fn slice(&self, profile: &str) -> Result<String> {
         let asked = format!("berth.dev/mig={profile}");
-        let id = self.container("a MIG instance, made for its container", &asked)?;
+        let id = self.container("a MIG instance, made for its container", &[&asked])?;
         for (what, question) in [
             ("devices", "ls /dev | grep nvidia | xargs"),
             ("in nvidia-caps", "ls /dev/nvidia-caps | xargs"),
@@ -106,6 +111,33 @@ impl Scene<'_> {
         }
         lines(&self.ask(&id, "nvidia-smi -L")?);
         Ok(id)
+    }
+
+    /// A container with a CPU of its own, where the machine has as much to give.
+    fn own_cpu(&self, gpus: usize) -> Result<Option<String>> {
+        let Some(cpu) = self.spare_cpu else {
+            step("Left out: a container with a CPU of its own");
+            fact("this machine has one CPU, and all else must run somewhere");
+            return Ok(None);
+        };
+        let (what, asked) = match (self.simulated, gpus) {
+            (true, _) => ("a MIG instance", "berth.dev/mig=2g.20gb"),
+            (false, 2..) => ("a GPU", "berth.dev/gpus=1"),
+            (false, _) => {
+                step("Left out: a container with a CPU of its own");
+                fact("its GPU would be a second one, and this node has one");
+                return Ok(None);
+            }
+        };
+        let id =
+            self.container(&format!("{what}, and a CPU of its own"), &[asked, "berth.dev/cpus=1"])?;
+        fact(&format!("set aside by the operator: node.exclusive-cpus = \"{cpu}\""));
+        let question = "grep Cpus_allowed_list /proc/self/status | cut -f2";
+        let own = self.ask(&id, question)?;
+        fact(&format!("its CPUs, from inside (Cpus_allowed_list): {}", own.trim_end()));
+        ensure!(own.trim_end() == cpu.to_string(), "it has CPUs {own}, not {cpu}");
+        fact(&format!("nproc: {}", self.ask(&id, "nproc")?.trim_end()));
+        Ok(Some(id))
     }
 
     /// What a container's shell says to a question.
@@ -119,7 +151,7 @@ impl Scene<'_> {
     /// More GPUs than the node has.
     fn too_many(&self, gpus: usize) -> Result<()> {
         step("A request that cannot be met is refused, with every candidate named");
-        let (id, words) = self.run(&format!("berth.dev/gpus={gpus}"))?;
+        let (id, words) = self.run(&[&format!("berth.dev/gpus={gpus}")])?;
         ensure!(id.is_none(), "{gpus} GPUs were given, and there are not as many");
         ensure!(words.contains(&format!("berth: no room for gpus {gpus}: ")), "{words}");
         lines(words.trim_end());
