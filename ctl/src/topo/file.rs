@@ -30,13 +30,13 @@ pub fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let beside = path.with_file_name(name);
-    let written = File::create_new(&beside)
-        .and_then(|mut file| file.write_all(text.as_bytes()))
-        .and_then(|()| fs::rename(&beside, &path));
+    let failed = |error: std::io::Error| anyhow::anyhow!("{shown} cannot be written: {error}");
+    let mut file = File::create_new(&beside).map_err(failed)?;
+    let written = file.write_all(text.as_bytes()).and_then(|()| fs::rename(&beside, &path));
     written.map_err(|error| {
-        // What could not be made cannot be removed either.
+        // The first error says more than that of the removal would.
         let _ = fs::remove_file(&beside);
-        anyhow::anyhow!("{shown} cannot be written: {error}")
+        failed(error)
     })
 }
 
@@ -73,6 +73,9 @@ mod tests {
         let nowhere = folder.join("no/map.svg");
         let refused = write(&nowhere, "x").expect_err("no such folder").to_string();
         assert!(refused.contains("cannot be written: No such file"), "{refused}");
+        let no_file = folder.join("map.svg/");
+        let refused = write(&no_file, "x").expect_err("a folder's name").to_string();
+        assert!(refused.contains("cannot be written: Not a directory"), "{refused}");
         assert_eq!(fs::read_dir(&folder).expect("a folder").count(), 0);
         fs::remove_dir_all(folder).expect("removed");
     }

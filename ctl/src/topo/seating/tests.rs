@@ -129,6 +129,19 @@ fn a_gpu_in_mig_mode_that_others_hold_as_a_whole_is_theirs() {
 }
 
 #[test]
+fn an_instance_that_others_share_out_has_several_holders() {
+    let mut node = p4d();
+    cut(&mut node, 0, &[(9, 4, 4)]);
+    let sharing = ["a/one", "a/two"].map(|label| {
+        let mut grant = sliced(&node, label, 0, &[(9, "3g.20gb", 4, 4)]);
+        grant.origin = Origin::External { by: "injected".into() };
+        grant
+    });
+    let seating = seated(&node, &sharing);
+    assert_eq!(parts(seating.strips().next().expect("a GPU")), ["0+4 - []", "4+4 3g.20gb [0, 1]"]);
+}
+
+#[test]
 fn what_a_driver_could_not_mean_is_drawn_as_far_as_it_goes() {
     let mut node = p4d();
     cut(&mut node, 0, &[(77, u32::MAX, u32::MAX), (9, 0, 4), (19, 2, 0)]);
