@@ -155,7 +155,7 @@ fn strip_in_words(strip: &Strip, seating: &Seating) -> String {
             part.who.iter().map(|nth| mark::letter(*nth).to_string()).collect();
         let letters = letters.join(" ");
         match (&part.what, part.name()) {
-            (_, Some(name)) if part.is_foreign() => words.push(format!("# {name}")),
+            (_, Some(name)) if part.who.is_empty() => words.push(format!("# {name}")),
             (Slices::Instance { stage: Some(stage), .. }, Some(name)) => {
                 words.push(format!("{letters} {name} {stage}"));
             }

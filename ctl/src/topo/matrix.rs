@@ -46,9 +46,10 @@ fn instances(seating: &Seating) -> Vec<Vec<String>> {
             format!("GPU{}", strip.index),
             part.name().unwrap_or_default(),
             part.range(),
-            match who.is_empty() {
-                true => "- (not made by Berth)".to_owned(),
-                false => who.join(" "),
+            match (who.is_empty(), part.is_foreign()) {
+                (true, _) => "- (not made by Berth)".to_owned(),
+                (false, true) => format!("{} (not made by Berth)", who.join(" ")),
+                (false, false) => who.join(" "),
             },
         ]
     };

@@ -165,13 +165,17 @@ fn a_node_without_a_driver_says_so_in_every_form() {
 fn the_matrix_and_the_answer_have_every_instance_and_whose_it_is() {
     let mut node = fixtures::p4d();
     fixtures::cut(&mut node, 0, &[(9, 0, 4), (19, 6, 1)]);
-    let grants = [fixtures::sliced(&node, "ml/notebook", 0, &[(9, "3g.20gb", 0, 4)])];
+    fixtures::cut(&mut node, 1, &[(9, 4, 4)]);
+    let mut theirs = fixtures::sliced(&node, "ml/theirs", 1, &[(9, "3g.20gb", 4, 4)]);
+    theirs.slots[0].foreign = true;
+    let grants = [fixtures::sliced(&node, "ml/notebook", 0, &[(9, "3g.20gb", 0, 4)]), theirs];
     let seating = Seating::of(&node, &grants, &fixtures::set("20-23"), &fixtures::set("0"));
     let text = matrix::lines(&seating, &node, &grants).join("\n");
     for line in [
         "MIG   INSTANCE   SLICES  HELD BY",
         "GPU0  3g.20gb@0  0-3     ml/notebook",
         "GPU0  1g.5gb@6   6       - (not made by Berth)",
+        "GPU1  3g.20gb@4  4-7     ml/theirs (not made by Berth)",
     ] {
         assert!(text.lines().any(|one| one == line), "{line}: {text}");
     }

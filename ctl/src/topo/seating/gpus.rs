@@ -1,9 +1,9 @@
 //! A GPU as a row of slices, and how GPUs hang together.
 //!
-//! Decides which instances are nobody's that Berth knows of: those that the driver lists and no grant names. What the ledger names and the
-//! driver does not list yet is shown, too.
+//! Decides which instances others made: those that a grant says so of, and those that the driver lists and no grant names. What the ledger
+//! names and the driver does not list yet is shown, too.
 
-use engine::{Ancestor, Gpu, GpuUuid, Grant, Stage, Topology};
+use engine::{Ancestor, Gpu, GpuUuid, Grant, Origin, Stage, Topology};
 
 /// Wider rows than any GPU's are cut.
 const MOST_SLICES: u32 = 32;
@@ -61,7 +61,7 @@ pub enum Slices {
         mig_uuids: Vec<String>,
         /// How far it has come, where it does not stand.
         stage: Option<&'static str>,
-        /// Whether no grant names it: others made it.
+        /// Whether others made it, whoever holds it.
         foreign: bool,
     },
 }
@@ -170,6 +170,7 @@ fn instances(gpu: &Gpu, grants: &[Grant]) -> Vec<Part> {
                 continue;
             }
             let made = slot.instance.as_ref();
+            let foreign = slot.foreign || grant.origin != Origin::Berth;
             let what = Slices::Instance {
                 profile: slot.name.to_string(),
                 gpu_instance: made.map(|made| made.gpu_instance),
@@ -180,10 +181,11 @@ fn instances(gpu: &Gpu, grants: &[Grant]) -> Vec<Part> {
                     .collect(),
                 stage: match slot.stage {
                     Stage::Made => None,
+                    _ if foreign => None,
                     Stage::Decided | Stage::Begun => Some("being made"),
                     Stage::Ending => Some("being destroyed"),
                 },
-                foreign: false,
+                foreign,
             };
             let part = Part { start: slot.start, size: slot.size, who: vec![nth], what };
             parts.push((slot.profile, part));

@@ -129,6 +129,20 @@ fn a_gpu_in_mig_mode_that_others_hold_as_a_whole_is_theirs() {
 }
 
 #[test]
+fn an_instance_that_others_made_and_berth_gave_is_both() {
+    let mut node = p4d();
+    cut(&mut node, 0, &[(9, 4, 4)]);
+    let mut given = sliced(&node, "a/b", 0, &[(9, "3g.20gb", 4, 4)]);
+    given.slots[0].foreign = true;
+    given.slots[0].stage = engine::Stage::Decided;
+    let seating = seated(&node, &[given]);
+    let strip = seating.strips().next().expect("a GPU");
+    assert_eq!(parts(strip), ["0+4 - []", "4+4 3g.20gb! [0]"]);
+    let Slices::Instance { stage, .. } = strip.parts[1].what else { panic!("an instance") };
+    assert_eq!(stage, None, "it stands, and nobody makes it");
+}
+
+#[test]
 fn an_instance_that_others_share_out_has_several_holders() {
     let mut node = p4d();
     cut(&mut node, 0, &[(9, 4, 4)]);
@@ -138,7 +152,7 @@ fn an_instance_that_others_share_out_has_several_holders() {
         grant
     });
     let seating = seated(&node, &sharing);
-    assert_eq!(parts(seating.strips().next().expect("a GPU")), ["0+4 - []", "4+4 3g.20gb [0, 1]"]);
+    assert_eq!(parts(seating.strips().next().expect("a GPU")), ["0+4 - []", "4+4 3g.20gb! [0, 1]"]);
 }
 
 #[test]

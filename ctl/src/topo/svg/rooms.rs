@@ -148,7 +148,10 @@ fn part(
         Slices::Whole => "the whole GPU".to_owned(),
         _ => format!("slices {}", part.range()),
     });
-    let holders = if part.is_foreign() { "not made by Berth".into() } else { names(who, seating) };
+    let holders = match who.is_empty() && part.is_foreign() {
+        true => "not made by Berth".to_owned(),
+        false => names(who, seating),
+    };
     page.begin(&format!("GPU {} {}, {name}: {holders}", strip.index, strip.uuid));
     page.cell(frame, tone, who);
     let middle = frame.y + frame.h / 2.0;
