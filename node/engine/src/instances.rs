@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use device::{Errand, Host};
-use ledger::{GivenInstance, GivenSlot, Grant, Known, Ledger, Snapshot, Stage, State};
+use ledger::{GivenInstance, GivenSlot, Grant, Known, Ledger, Stage, State};
 use plan::mig::{ComputeInstance, Instance, Place};
 use plan::{Gpu, GpuUuid, GrantId, Inventory, MigUuid};
 
@@ -30,9 +30,9 @@ pub(crate) fn make(
     if is_complete(grant) {
         return Ok(Arc::clone(grant));
     }
-    // Somebody else writes to it.
-    *known = None;
     if !is_ours {
+        // Somebody else writes to it.
+        *known = None;
         return wait(node, ledger, grant);
     }
     let mut gpus: Vec<&GpuUuid> =
@@ -46,20 +46,23 @@ pub(crate) fn make(
         let stands = |slot: &GivenSlot| slot.gpu != *gpu || slot.stage == Stage::Made;
         node.tool.fetch(&errand, || {
             // What cannot be read here is an error soon enough.
-            let now = ledger.snapshot().ok().and_then(|snapshot| find(&snapshot, &grant.id));
+            *known = ledger.look_again(known.take()).ok();
+            let now = known.as_ref().and_then(|known| find(known.grants(), &grant.id));
             Ok(now.filter(|grant| grant.slots.iter().all(stands)))
         })?;
         point("make.done");
     }
-    let now = find(&ledger.snapshot()?, &grant.id);
-    Ok(now.filter(|grant| grant.state != State::Releasing).ok_or_else(|| gone(grant))?)
+    let now = ledger.look_again(known.take())?;
+    let made = find(now.grants(), &grant.id);
+    *known = Some(now);
+    Ok(made.filter(|grant| grant.state != State::Releasing).ok_or_else(|| gone(grant))?)
 }
 
 /// Another container of the pod came first and is having it made.
 fn wait(node: &Node, ledger: &Ledger, grant: &Arc<Grant>) -> Result<Arc<Grant>, Denied> {
     let patience = Instant::now() + node.tool.deadline;
     loop {
-        let now = find(&ledger.snapshot()?, &grant.id);
+        let now = find(&ledger.snapshot()?.grants, &grant.id);
         let now = now.filter(|now| now.state != State::Releasing).ok_or_else(|| gone(grant))?;
         if is_complete(&now) {
             return Ok(now);
@@ -120,8 +123,8 @@ fn is_complete(grant: &Grant) -> bool {
     grant.slots.iter().all(|slot| slot.stage == Stage::Made)
 }
 
-pub(crate) fn find(snapshot: &Snapshot, id: &GrantId) -> Option<Arc<Grant>> {
-    snapshot.grants.iter().find(|grant| grant.id == *id).cloned()
+pub(crate) fn find(grants: &[Arc<Grant>], id: &GrantId) -> Option<Arc<Grant>> {
+    grants.iter().find(|grant| grant.id == *id).cloned()
 }
 
 fn gone(grant: &Grant) -> Fault {

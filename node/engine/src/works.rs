@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use device::{DeviceError, Migs};
-use ledger::{GivenSlot, Grant, Ledger, Stage, State};
+use ledger::{GivenSlot, Grant, Known, Ledger, Stage, State};
 use plan::mig::{Instance, Profile};
 use plan::{Gpu, GpuUuid, GrantId};
 
@@ -41,7 +41,9 @@ impl Node {
         let inventory = self.inventory_as_known()?;
         let gpu = inventory.gpu(gpu).ok_or_else(|| Fault::NoSuchGpu { gpu: gpu.to_string() })?;
         let migs = device::migs(&self.host, gpu)?;
-        let grant = find(&ledger.snapshot()?, id).ok_or_else(|| struck_out(id))?;
+        let known = ledger.look()?;
+        let grant = find(known.grants(), id).ok_or_else(|| struck_out(id))?;
+        let mut known = Some(known);
         let wanted = |slot: &&GivenSlot| slot.gpu == gpu.uuid && slot.stage == Stage::Decided;
         for slot in grant.slots.iter().filter(wanted) {
             let profile = profile(gpu, slot)?;
@@ -50,18 +52,18 @@ impl Node {
                 return Err(Fault::PlaceTaken { name, start, gpu: gpu.uuid.to_string() });
             }
             point("make.looked");
-            change(&ledger, id, slot, |slot| slot.stage = Stage::Begun)?;
+            change(&ledger, &mut known, id, slot, |slot| slot.stage = Stage::Begun)?;
             point("make.begun");
             if let Err(error) = migs.create(profile, slot.start) {
                 // Nothing was made: what is found there is not ours.
-                change(&ledger, id, slot, |slot| slot.stage = Stage::Decided)?;
+                change(&ledger, &mut known, id, slot, |slot| slot.stage = Stage::Decided)?;
                 return Err(error.into());
             }
             point("make.placed");
             let made = migs.fill(profile, slot.start)?;
             let made = given(&self.host, gpu, &made, made.compute_instances.first());
             point("make.made");
-            change(&ledger, id, slot, |slot| {
+            change(&ledger, &mut known, id, slot, |slot| {
                 slot.stage = Stage::Made;
                 slot.instance = Some(made);
             })?;
@@ -108,7 +110,7 @@ impl Node {
     fn lingering(&self, ledger: &Ledger, id: &GrantId) -> Result<Option<Arc<Grant>>, Fault> {
         let end = Instant::now() + self.linger;
         loop {
-            let grant = find(&ledger.snapshot()?, id);
+            let grant = find(&ledger.snapshot()?.grants, id);
             let stands =
                 |grant: &Arc<Grant>| grant.slots.iter().any(|slot| slot.stage == Stage::Made);
             let left = end.saturating_duration_since(Instant::now());
@@ -219,11 +221,12 @@ fn profile<'a>(gpu: &'a Gpu, slot: &GivenSlot) -> Result<&'a Profile, Fault> {
 /// Changes one slot of a grant that is still wanted.
 fn change(
     ledger: &Ledger,
+    known: &mut Option<Known>,
     id: &GrantId,
     slot: &GivenSlot,
     change: impl FnOnce(&mut GivenSlot),
 ) -> Result<(), Fault> {
-    let mut locked = ledger.lock(LOCK)?;
+    let mut locked = ledger.lock_knowing(LOCK, known.take())?;
     let wanted = |grant: &Grant| grant.id == *id && grant.state != State::Releasing;
     let grant = locked.grants().iter().position(|grant| wanted(grant));
     let grant = grant.ok_or_else(|| struck_out(id))?;
@@ -231,6 +234,7 @@ fn change(
         let slots = &mut Arc::make_mut(&mut grants[grant]).slots;
         slots.iter_mut().find(|one| one.place() == slot.place()).map(change);
     })?;
+    *known = Some(locked.leave());
     Ok(())
 }
 

@@ -95,6 +95,17 @@ impl Ledger {
         Ok(Known { snapshot, seen })
     }
 
+    /// As [`Ledger::look`], and reads only if anybody has changed the file since `known`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn look_again(&self, known: Option<Known>) -> Result<Known, LedgerError> {
+        match known {
+            Some(known) if file::is_same(&self.path(), known.seen.as_ref())? => Ok(known),
+            _ => self.look(),
+        }
+    }
+
     /// Bytes of the file; 0 when there is none.
     pub fn size(&self) -> u64 {
         fs::symlink_metadata(self.path()).map_or(0, |metadata| metadata.len())
@@ -251,6 +262,13 @@ impl Ledger {
 
     fn mark(&self, id: &GrantId) -> PathBuf {
         self.folder.join(format!("{id}.{ADMITTING}"))
+    }
+}
+
+impl Known {
+    /// All grants, as they were then.
+    pub fn grants(&self) -> &[Arc<Grant>] {
+        &self.snapshot.grants
     }
 }
 
