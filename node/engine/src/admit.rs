@@ -131,6 +131,13 @@ enum Decision {
     FromEnv(Want),
 }
 
+/// What is to be taken, and with what.
+pub(crate) struct Claimed<'a> {
+    pub(crate) claim: Claim<'a>,
+    prior_edits: Option<oci_specs::Edits>,
+    driver: plan::Driver,
+}
+
 /// What a grant is carried out with.
 struct Work<'a> {
     ask: &'a Ask,
@@ -164,17 +171,9 @@ impl Node {
         let ahead = read_ahead(&ledger);
         let mut inventory = self.inventory()?;
         point("admit.observed");
-        let decision = self.decide(ask, &inventory)?;
-        let (claim, prior_edits) = match decision {
-            Decision::Nothing => return Ok(Admission::default()),
-            Decision::Prior(prior) => {
-                let Prior { by, given, computes, edits } = *prior;
-                (Claim::External { by, given, computes, request: ask.request.as_ref() }, edits)
-            }
-            Decision::Asked(want) => (Claim::Ours { want, request: ask.request.as_ref() }, None),
-            Decision::FromEnv(want) => (Claim::Ours { want, request: None }, None),
+        let Some(Claimed { claim, prior_edits, driver }) = self.claimed(ask, &inventory)? else {
+            return Ok(Admission::default());
         };
-        let driver = inventory.driver.clone().ok_or(Refusal::NoDriver)?;
         let capabilities = capabilities(ask);
         // Slow at most once per driver version; before anything is held.
         let tree = (!ask.evidence.libraries)
@@ -247,6 +246,25 @@ impl Node {
                 dress_late,
             })),
         })
+    }
+
+    /// What is claimed, by whom it was decided, and the driver that it takes. `None` where nothing is.
+    pub(crate) fn claimed<'a>(
+        &self,
+        ask: &'a Ask,
+        inventory: &Inventory,
+    ) -> Result<Option<Claimed<'a>>, Denied> {
+        let (claim, prior_edits) = match self.decide(ask, inventory)? {
+            Decision::Nothing => return Ok(None),
+            Decision::Prior(prior) => {
+                let Prior { by, given, computes, edits } = *prior;
+                (Claim::External { by, given, computes, request: ask.request.as_ref() }, edits)
+            }
+            Decision::Asked(want) => (Claim::Ours { want, request: ask.request.as_ref() }, None),
+            Decision::FromEnv(want) => (Claim::Ours { want, request: None }, None),
+        };
+        let driver = inventory.driver.clone().ok_or(Refusal::NoDriver)?;
+        Ok(Some(Claimed { claim, prior_edits, driver }))
     }
 
     /// Precedence and trust: already injected > CDI annotations > our annotations > environment.
@@ -380,7 +398,7 @@ fn migs_of(grant: &Grant) -> Vec<MigDevice> {
 }
 
 /// Driver capabilities: the annotation's, else what the image's variable leaves of the default.
-fn capabilities(ask: &Ask) -> Capabilities {
+pub(crate) fn capabilities(ask: &Ask) -> Capabilities {
     let annotated = ask.request.as_ref().and_then(|request| request.capabilities.as_ref());
     plan::capability::effective(annotated, ask.variable("NVIDIA_DRIVER_CAPABILITIES"))
 }

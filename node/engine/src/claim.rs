@@ -22,7 +22,8 @@ use crate::ask::Ask;
 use crate::crash::point;
 use crate::instances::{computes_of, is_listed};
 use crate::node::Node;
-use crate::pinning::{Around, Pinned, pinned};
+use crate::pinning::{Around, Pinned};
+use crate::settle::{Settled, Sight, settle};
 use crate::{Denied, Fault};
 
 /// How long the node lock may be held by others before something is wrong.
@@ -110,67 +111,67 @@ fn attempt(
     required: &Requirements<'_>,
 ) -> Result<(Arc<Grant>, Option<InProgress>), Denied> {
     point("admit.locked");
-    let owner = owner(claim, facts.ask);
-    let held = locked.grants();
-    let held = held.iter().position(|g| g.owner == owner && g.state != State::Releasing);
-    let mut dead = None;
-    if let Some(held) = held {
-        if node.lives(ledger, &locked.grants()[held])? {
-            agree(&locked.grants()[held], claim, facts.inventory)?;
-            still_good(&node.host, &locked.grants()[held], facts, required)?;
-            let pinned = pinned(node, locked.grants(), &locked.grants()[held], facts)?;
-            let grant = locked.change(|grants| {
-                join(Arc::make_mut(&mut grants[held]), facts, pinned);
-                Arc::clone(&grants[held])
-            })?;
-            point("admit.joined");
-            return Ok((grant, None));
-        }
-        if locked.grants()[held].has_works() {
-            node.bury(ledger, locked)?;
-        } else {
-            // Of its former self: nothing would keep it alive until the container is armed.
-            dead = Some(held);
+    let sight = Present { node, ledger };
+    loop {
+        let settled = settle(node, &sight, locked.grants(), claim, facts, required)?;
+        let progress = match &settled {
+            Settled::Unburied => {
+                node.bury(ledger, locked)?;
+                continue;
+            }
+            Settled::Joins { .. } => None,
+            Settled::Takes { grant, .. } => {
+                point("admit.decided");
+                let progress = ledger.begin(&grant.id)?;
+                point("admit.in-progress");
+                Some(progress)
+            }
+        };
+        let written = locked.change(|grants| settled.write(grants, facts))?;
+        point(if progress.is_some() { "admit.reserved" } else { "admit.joined" });
+        if let Some(grant) = written {
+            return Ok((grant, progress));
         }
     }
-    let decide = |grants: &[Arc<Grant>]| {
-        let placement = place(node, grants, claim, facts)?;
-        let slots = placement.slots.clone();
-        let mut grant = grant(node, claim, facts, owner, placement)?;
-        if let Claim::Ours { .. } = claim {
-            ceiling(node, grants, facts.ask, &grant)?;
+}
+
+/// The node as it is, for whoever holds its lock.
+struct Present<'a> {
+    node: &'a Node,
+    ledger: &'a Ledger,
+}
+
+impl Sight for Present<'_> {
+    fn lives(&self, grant: &Grant) -> Result<bool, Fault> {
+        self.node.lives(self.ledger, grant)
+    }
+
+    /// The inventory as it is under the lock: which GPUs are in MIG mode, and which instances there are. One that was destroyed since the
+    /// node was looked at is in the ledger no more, and would be taken for another's; a GPU that was switched on must not be given as a whole.
+    fn now<'a>(&self, want: &Want, inventory: &'a Inventory) -> Result<Cow<'a, Inventory>, Fault> {
+        let is_other = |gpu: &plan::Gpu| {
+            gpu.mig_capable && device::is_in_mig_mode(&self.node.host, gpu) != gpu.mig
+        };
+        let wants_slices = matches!(want, Want::Mig { .. } | Want::Instances(_));
+        if !wants_slices && !inventory.gpus.iter().any(is_other) {
+            return Ok(Cow::Borrowed(inventory));
         }
-        suits(&grant, facts, required)?;
-        let pinned = pinned(node, grants, &grant, facts)?;
-        join(&mut grant, facts, pinned);
-        Ok::<_, Denied>((grant, slots))
-    };
-    let (mut grant, slots) = match dead {
-        None => decide(locked.grants())?,
-        Some(dead) => {
-            let mut grants = locked.grants().to_vec();
-            grants.remove(dead);
-            decide(&grants)?
-        }
-    };
-    point("admit.decided");
-    let progress = ledger.begin(&grant.id)?;
-    point("admit.in-progress");
-    let grant = locked.change(|grants| {
-        if let Some(dead) = dead {
-            grants.remove(dead);
-        }
-        adopt(grants, &mut grant, &slots);
-        let grant = Arc::new(grant);
-        grants.push(Arc::clone(&grant));
-        grant
-    })?;
-    point("admit.reserved");
-    Ok((grant, Some(progress)))
+        let mut now = inventory.clone();
+        look_again(&self.node.host, &mut now)?;
+        Ok(Cow::Owned(now))
+    }
+}
+
+/// Which GPUs are in MIG mode, and which instances there are, as the driver lists them now.
+pub(crate) fn look_again(host: &Host, inventory: &mut Inventory) -> Result<(), Fault> {
+    for gpu in inventory.gpus.iter_mut().filter(|gpu| gpu.mig_capable) {
+        gpu.mig = device::is_in_mig_mode(host, gpu);
+    }
+    Ok(device::instances_now(host, inventory)?)
 }
 
 /// A pod's claim has no container's name; without a pod, the container is its own sandbox.
-fn owner(claim: &Claim<'_>, ask: &Ask) -> ledger::Owner {
+pub(crate) fn owner(claim: &Claim<'_>, ask: &Ask) -> ledger::Owner {
     let of_pod = match claim {
         Claim::Ours { request: Some(request), .. } => request.scope == Scope::Pod,
         _ => false,
@@ -182,7 +183,7 @@ fn owner(claim: &Claim<'_>, ask: &Ask) -> ledger::Owner {
 /// An external allocation must be what it was: kubelet does not change one under a running pod.
 ///
 /// Nor does a claim of Berth's change under its containers: one that comes with another request is told, not given something else.
-fn agree(held: &Grant, claim: &Claim<'_>, inventory: &Inventory) -> Result<(), Refusal> {
+pub(crate) fn agree(held: &Grant, claim: &Claim<'_>, inventory: &Inventory) -> Result<(), Refusal> {
     let (by, given) = match claim {
         Claim::External { by, given, .. } => (by, given),
         Claim::Ours { request: None, .. } => return Ok(()),
@@ -203,7 +204,7 @@ fn agree(held: &Grant, claim: &Claim<'_>, inventory: &Inventory) -> Result<(), R
 }
 
 /// A claim outlives its containers: what it holds must still be there, and must do for this container's image, too.
-fn still_good(
+pub(crate) fn still_good(
     host: &Host,
     held: &Grant,
     facts: Facts<'_>,
@@ -229,7 +230,7 @@ fn still_good(
     suits(held, facts, required)
 }
 
-fn join(held: &mut Grant, facts: Facts<'_>, pinned: Pinned) {
+pub(crate) fn join(held: &mut Grant, facts: Facts<'_>, pinned: Pinned) {
     let ask = facts.ask;
     held.members.retain(|member| member.container != ask.container);
     held.members.push(member(ask, pinned.pinning));
@@ -250,8 +251,9 @@ fn member(ask: &Ask, pinning: Pinning) -> Member {
     }
 }
 
-fn place(
+pub(crate) fn place(
     node: &Node,
+    sight: &impl Sight,
     grants: &[Arc<Grant>],
     claim: &Claim<'_>,
     facts: Facts<'_>,
@@ -260,7 +262,7 @@ fn place(
     match claim {
         Claim::Ours { want, .. } => {
             let mut occupancy = ledger::occupancy(grants);
-            let now = now(node, want, inventory)?;
+            let now = sight.now(want, inventory)?;
             // What somebody else has destroyed cannot be taken over.
             occupancy.idle.retain(|place| {
                 now.gpu(&place.gpu)
@@ -276,35 +278,23 @@ fn place(
 }
 
 /// What is given must do for the container's image.
-fn suits(grant: &Grant, facts: Facts<'_>, required: &Requirements<'_>) -> Result<(), Refusal> {
+pub(crate) fn suits(
+    grant: &Grant,
+    facts: Facts<'_>,
+    required: &Requirements<'_>,
+) -> Result<(), Refusal> {
     let of = |given: &GivenGpu| facts.inventory.gpu(&given.uuid);
     let gpus: Vec<&plan::Gpu> = grant.gpus.iter().filter_map(of).collect();
     facts.inventory.driver.as_ref().map_or(Ok(()), |driver| required.check(driver, &gpus))
 }
 
-/// The inventory as it is under the lock: which GPUs are in MIG mode, and which instances there are. One that was destroyed since the node was looked at is
-/// in the ledger no more, and would be taken for another's; a GPU that was switched on must not be given as a whole.
-fn now<'a>(
-    node: &Node,
-    want: &Want,
-    inventory: &'a Inventory,
-) -> Result<Cow<'a, Inventory>, Fault> {
-    let is_other =
-        |gpu: &plan::Gpu| gpu.mig_capable && device::is_in_mig_mode(&node.host, gpu) != gpu.mig;
-    let wants_slices = matches!(want, Want::Mig { .. } | Want::Instances(_));
-    if !wants_slices && !inventory.gpus.iter().any(is_other) {
-        return Ok(Cow::Borrowed(inventory));
-    }
-    let mut now = inventory.clone();
-    for gpu in now.gpus.iter_mut().filter(|gpu| gpu.mig_capable) {
-        gpu.mig = device::is_in_mig_mode(&node.host, gpu);
-    }
-    device::instances_now(&node.host, &mut now)?;
-    Ok(Cow::Owned(now))
-}
-
 /// What a namespace holds already, with what it would get now, must stay below its ceiling.
-fn ceiling(node: &Node, grants: &[Arc<Grant>], ask: &Ask, asked: &Grant) -> Result<(), Refusal> {
+pub(crate) fn ceiling(
+    node: &Node,
+    grants: &[Arc<Grant>],
+    ask: &Ask,
+    asked: &Grant,
+) -> Result<(), Refusal> {
     let namespace = namespace(ask);
     let held = || {
         grants.iter().map(Arc::as_ref).filter(|grant| {
@@ -330,7 +320,7 @@ fn namespace(ask: &Ask) -> &str {
     ask.asker.pod.as_ref().map_or(&ask.namespace, |pod| &pod.namespace)
 }
 
-fn grant(
+pub(crate) fn grant(
     node: &Node,
     claim: &Claim<'_>,
     facts: Facts<'_>,
@@ -423,7 +413,7 @@ fn standing(slot: GivenSlot, computes: &[(Place, GivenInstance)]) -> GivenSlot {
 }
 
 /// Takes the instances that the new grant adopts out of those grants that are being given back with them.
-fn adopt(grants: &mut Vec<Arc<Grant>>, grant: &mut Grant, placement: &[Slot]) {
+pub(crate) fn adopt(grants: &mut Vec<Arc<Grant>>, grant: &mut Grant, placement: &[Slot]) {
     for adopted in placement.iter().filter(|slot| slot.adopted) {
         let is_it = |slot: &GivenSlot| slot.place() == adopted.place() && slot.stage == Stage::Made;
         let is_over =

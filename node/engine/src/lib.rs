@@ -25,6 +25,7 @@ mod pinning;
 mod prior;
 mod reconcile;
 mod release;
+mod settle;
 mod update;
 #[cfg(feature = "nvml")]
 mod works;

@@ -84,12 +84,8 @@ impl Node {
         ledger: &Ledger,
         locked: &mut Locked<'_>,
     ) -> Result<Vec<Arc<Grant>>, Fault> {
-        let mut dead = Vec::new();
-        for grant in locked.grants() {
-            if !self.lives(ledger, grant)? {
-                dead.push(Arc::clone(grant));
-            }
-        }
+        let lives = |grant: &Grant| self.lives(ledger, grant);
+        let mut dead = dead(locked.grants(), lives)?;
         if !dead.is_empty() {
             let is_dead = |grant: &Grant| dead.iter().any(|dead| dead.id == grant.id);
             let works = locked.change(|grants| retire(grants, is_dead))?;
@@ -99,8 +95,7 @@ impl Node {
             }
             ledger.sweep()?;
         }
-        // What was being given back is so still, if it takes works.
-        dead.retain(|grant| grant.state != State::Releasing || !grant.has_works());
+        dead.retain(|grant| is_gone(grant));
         Ok(dead)
     }
 
@@ -124,4 +119,23 @@ impl Node {
             true
         }))
     }
+}
+
+/// Those of the grants whose owners are dead.
+pub(crate) fn dead(
+    grants: &[Arc<Grant>],
+    lives: impl Fn(&Grant) -> Result<bool, Fault>,
+) -> Result<Vec<Arc<Grant>>, Fault> {
+    let mut dead = Vec::new();
+    for grant in grants {
+        if !lives(grant)? {
+            dead.push(Arc::clone(grant));
+        }
+    }
+    Ok(dead)
+}
+
+/// Whether burying this grant has given anything back: what was being given back before is so still, if it takes works.
+pub(crate) fn is_gone(grant: &Grant) -> bool {
+    grant.state != State::Releasing || !grant.has_works()
 }
