@@ -23,7 +23,7 @@ use crate::crash::point;
 use crate::instances::{computes_of, is_listed};
 use crate::node::Node;
 use crate::pinning::{Around, Pinned};
-use crate::settle::{Settled, Sight, settle};
+use crate::settle::{Settled, Sight, settle, with_true_nearest};
 use crate::{Denied, Fault};
 
 /// How long the node lock may be held by others before something is wrong.
@@ -89,12 +89,16 @@ pub(crate) fn take(
                 if !node.bury(ledger, &mut locked)?.is_empty() {
                     continue;
                 }
-                drop(locked);
                 if refusal.is_waiting_for_release() && Instant::now() < patience {
+                    drop(locked);
                     std::thread::sleep(LOOK_AGAIN);
-                } else {
-                    return Err(refusal.after_waiting(node.release_wait.as_secs()).into());
+                    continue;
                 }
+                let sight = Present { node, ledger };
+                let grants = locked.grants();
+                let refusal =
+                    with_true_nearest(refusal, node, &sight, grants, claim, facts, &required);
+                return Err(refusal.after_waiting(node.release_wait.as_secs()).into());
             }
             Err(broken) => return Err(broken),
             Ok((grant, progress)) => return Ok(Taken { grant, progress, known: locked.leave() }),
@@ -293,6 +297,7 @@ pub(crate) fn ceiling(
     node: &Node,
     grants: &[Arc<Grant>],
     ask: &Ask,
+    want: &Want,
     asked: &Grant,
 ) -> Result<(), Refusal> {
     let namespace = namespace(ask);
@@ -311,6 +316,7 @@ pub(crate) fn ceiling(
     plan::policy::check_ceiling(
         namespace,
         &node.policy,
+        want,
         (counted(held().map(whole).sum()), plan::Mib(held_memory)),
         (counted(whole(asked)), asked.memory()),
     )

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ledger::{Grant, Owner, State};
 use plan::mig::Slot;
 use plan::requirement::Requirements;
-use plan::{Inventory, Want};
+use plan::{Inventory, Refusal, Want};
 
 use crate::claim::{
     Claim, Facts, adopt, agree, ceiling, grant, join, owner, place, still_good, suits,
@@ -81,13 +81,32 @@ fn decide(
     let placement = place(node, sight, grants, claim, facts)?;
     let slots = placement.slots.clone();
     let mut grant = grant(node, claim, facts, owner, placement)?;
-    if let Claim::Ours { .. } = claim {
-        ceiling(node, grants, facts.ask, &grant)?;
+    if let Claim::Ours { want, .. } = claim {
+        ceiling(node, grants, facts.ask, want, &grant)?;
     }
     suits(&grant, facts, required)?;
     let pinned = pinned(node, grants, &grant, facts)?;
     join(&mut grant, facts, pinned);
     Ok((grant, slots))
+}
+
+/// The refusal of a claim, with a nearest fit that would be admitted: `plan` told it by who holds what alone.
+pub(crate) fn with_true_nearest(
+    refusal: Refusal,
+    node: &Node,
+    sight: &impl Sight,
+    grants: &[Arc<Grant>],
+    claim: &Claim<'_>,
+    facts: Facts<'_>,
+    required: &Requirements<'_>,
+) -> Refusal {
+    let Claim::Ours { want, request } = claim else { return refusal };
+    let fits = |want: &Want| {
+        let claim = Claim::Ours { want: want.clone(), request: *request };
+        let owner = owner(&claim, facts.ask);
+        decide(node, sight, grants, &claim, owner, facts, required).is_ok()
+    };
+    refusal.with_true_nearest(want, facts.inventory, fits)
 }
 
 impl Settled {

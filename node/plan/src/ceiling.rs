@@ -4,16 +4,19 @@
 
 use crate::glob;
 use crate::ids::Mib;
+use crate::nearest::{Nearest, whole};
 use crate::policy::{Ceiling, Policy};
 use crate::refusal::Refusal;
+use crate::request::Want;
 
-/// Whether `namespace`, which holds so many GPUs with so much memory, may hold what is asked on top. Whole GPUs count all their memory. The ceiling with exactly its name counts alone; else each glob that matches.
+/// Whether `namespace`, which holds so many GPUs with so much memory, may hold what `want` gets on top. Whole GPUs count all their memory. The ceiling with exactly its name counts alone; else each glob that matches.
 ///
 /// # Errors
 /// [`Refusal::Ceiling`] naming the ceiling, what is held, and what would still fit.
 pub fn check_ceiling(
     namespace: &str,
     policy: &Policy,
+    want: &Want,
     (held_gpus, held_memory): (u32, Mib),
     (asked_gpus, asked_memory): (u32, Mib),
 ) -> Result<(), Refusal> {
@@ -30,14 +33,11 @@ pub fn check_ceiling(
         let refused = |held: String, nearest: Option<u32>| {
             let nearest = nearest.filter(|left| *left > 0 && *left < asked_gpus);
             Err(Refusal::Ceiling {
-                wanted: format!("gpus {}", asked_gpus),
+                wanted: want.to_string(),
                 namespace: namespace.to_owned(),
                 pattern: pattern.clone(),
                 held,
-                nearest: nearest.map_or_else(
-                    || "release something first".to_owned(),
-                    |left| format!("nearest fit: gpus {left}"),
-                ),
+                nearest: Nearest::new(nearest.and_then(whole), "release something first"),
             })
         };
         if let Some(most) = ceiling.gpus.filter(|most| asked_gpus > gpus_left(*most)) {

@@ -2,6 +2,7 @@
 //!
 //! Decides the words, all of them: each names the object, the reason and a way out. Every message begins with `berth: `. Must not decide when.
 
+use crate::nearest::Nearest;
 use crate::words::{quoted, shown};
 
 /// Why a container is not admitted. Its `Display` is what the user reads in `kubectl describe pod`.
@@ -123,14 +124,14 @@ pub enum Refusal {
         why: String,
     },
     /// Nothing suitable is free.
-    #[error("berth: no room for {wanted}: {candidates}{nearest}")]
+    #[error("berth: no room for {wanted}: {candidates}; {nearest}")]
     NoRoom {
         /// The request in words: `gpus 2`.
         wanted: String,
         /// Each candidate and why it was passed over, separated by `; `.
         candidates: String,
-        /// `; nearest fit: gpus 1`, or `; nothing is free`.
-        nearest: String,
+        /// What would fit.
+        nearest: Nearest,
         /// Whether a grant that is being released would make room, so that waiting helps.
         releasing: bool,
     },
@@ -173,8 +174,8 @@ pub enum Refusal {
         pattern: String,
         /// What is held, and the ceiling: `gpus 3 of at most 4`, `81559 MiB of at most 100000 MiB`.
         held: String,
-        /// `nearest fit: gpus 1`, or `nothing more fits`.
-        nearest: String,
+        /// What would fit.
+        nearest: Nearest,
     },
     /// Exclusive CPUs where none are set aside.
     #[error(

@@ -178,12 +178,13 @@ proptest! {
         let Err(Refusal::NoRoom { nearest, releasing, .. }) = scene.decide(number) else {
             return Ok(());
         };
-        match nearest.strip_prefix("; nearest fit: gpus ") {
-            Some(fits) => {
-                let fits: usize = fits.parse().expect("a number");
+        match nearest {
+            Nearest::Fit(fit) => {
+                let Want::Whole(fits) = *fit else { panic!("{fit} is of another kind") };
+                let fits = fits.get() as usize;
                 prop_assert!(scene.decide(fits).is_ok() && scene.decide(fits + 1).is_err());
             }
-            None => prop_assert!(scene.decide(1).is_err()),
+            Nearest::Nothing(_) => prop_assert!(scene.decide(1).is_err()),
         }
         let mut later = scene.clone();
         later.occupancy.holders.retain(|_, holders| !holders[0].releasing);

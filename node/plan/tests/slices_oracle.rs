@@ -368,17 +368,18 @@ fn is_honest(scene: &Scene, refusal: &Refusal) -> Result<(), TestCaseError> {
         Refusal::UnknownProfile { .. } => prop_assert!(!allowed.filter(split).any(known)),
         Refusal::NoRoom { nearest, releasing, .. } => {
             prop_assert_eq!(*releasing, scene.later().naive().is_some());
-            let Some(fit) = nearest.strip_prefix("; nearest fit: ") else {
+            let Nearest::Fit(fit) = nearest else {
                 let one = Scene { count: 1, ..scene.clone() };
                 prop_assert!(one.naive().is_none(), "one fits, and it is not said");
                 return Ok(());
             };
-            let (count, name) = fit.split_once('x').unwrap_or(("1", fit));
-            let name: ProfileName = name.parse().expect("a profile");
-            let count: u32 = count.parse().expect("a number");
-            prop_assert!(scene.decide(&name, count).is_ok(), "{} does not fit", fit);
-            if name == scene.asked {
-                prop_assert!(scene.decide(&name, count + 1).is_err(), "more than {} fit", fit);
+            let Want::Mig { profile: name, count } = fit.as_ref() else {
+                panic!("{fit} is of another kind")
+            };
+            let count = count.get();
+            prop_assert!(scene.decide(name, count).is_ok(), "{} does not fit", fit);
+            if *name == scene.asked {
+                prop_assert!(scene.decide(name, count + 1).is_err(), "more than {} fit", fit);
             }
         }
         other => prop_assert!(false, "{other}"),

@@ -148,7 +148,8 @@ fn ceilings(all: &[(&str, Option<u32>, Option<u64>)]) -> Policy {
 
 fn below(policy: &Policy, held: (u32, u64), asked: (u32, u64)) -> Result<(), String> {
     let (held, asked) = ((held.0, Mib(held.1)), (asked.0, Mib(asked.1)));
-    check_ceiling("team-a", policy, held, asked).map_err(|no| no.to_string())
+    let want = Want::Whole(asked.0.try_into().expect("something"));
+    check_ceiling("team-a", policy, &want, held, asked).map_err(|no| no.to_string())
 }
 
 #[test]

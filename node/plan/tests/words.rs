@@ -1,6 +1,6 @@
 //! Golden messages of refusals and warnings that the other tests do not meet: each names the object, the reason and a way out.
 
-use plan::{Refusal, Warning};
+use plan::{Nearest, Refusal, Warning};
 
 fn owned(text: &str) -> String {
     text.to_owned()
@@ -13,7 +13,7 @@ fn refusals_read_as_they_should() {
             Refusal::NoRoom {
                 wanted: owned("gpus 1"),
                 candidates: owned("GPU-a: being released by ns/pod/c"),
-                nearest: owned("; nothing is free"),
+                nearest: Nearest::Nothing("nothing is free"),
                 releasing: true,
             }
             .after_waiting(15),

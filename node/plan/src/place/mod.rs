@@ -28,6 +28,7 @@ pub use self::switch::to_switch;
 use crate::ids::{GpuUuid, PciAddress};
 use crate::inventory::{Gpu, Inventory};
 use crate::mig::Slot;
+use crate::nearest::{self, Nearest};
 use crate::occupancy::{Holder, Occupancy, Slice};
 use crate::policy::Policy;
 use crate::refusal::Refusal;
@@ -204,10 +205,8 @@ impl<'a> Field<'a> {
 
     /// `most` are the GPUs that a smaller request of the kind could have.
     fn no_room(&self, want: &Want, candidates: String, most: usize) -> Refusal {
-        let nearest = match self.free().count().min(most) {
-            0 => "; nothing is free".to_owned(),
-            most => format!("; nearest fit: gpus {most}"),
-        };
+        let most = u32::try_from(self.free().count().min(most)).unwrap_or(u32::MAX);
+        let nearest = Nearest::new(nearest::whole(most), "nothing is free");
         let releasing = self.fits_after_releases(want);
         Refusal::NoRoom { wanted: want.to_string(), candidates, nearest, releasing }
     }

@@ -7,6 +7,7 @@ use super::{Field, Placement, held, is_allowed};
 use crate::ids::MigUuid;
 use crate::inventory::{Gpu, Inventory};
 use crate::mig::Slot;
+use crate::nearest::Nearest;
 use crate::occupancy::{Holder, Occupancy};
 use crate::policy::Policy;
 use crate::refusal::Refusal;
@@ -104,12 +105,12 @@ fn refusal(
     let each = wanted.iter().zip(found);
     let candidates: Vec<String> =
         each.clone().map(|(uuid, one)| format!("{uuid}: {}", state(one))).collect();
-    let had: Vec<String> =
-        each.filter(|(_, one)| one.is_ok()).map(|(uuid, _)| uuid.to_string()).collect();
-    let nearest = match had.is_empty() {
-        false => Some(had.join(",")),
-        true => another(inventory, occupancy, policy).map(|uuid| uuid.to_string()),
-    };
+    let mut had: Vec<MigUuid> =
+        each.filter(|(_, one)| one.is_ok()).map(|(uuid, _)| uuid.clone()).collect();
+    if had.is_empty() {
+        had.extend(another(inventory, occupancy, policy).cloned());
+    }
+    let nearest = Some(had).filter(|had| !had.is_empty()).map(Want::Instances);
     let obstacles = || found.iter().filter_map(|one| one.as_ref().err());
     Refusal::NoRoom {
         wanted: want.to_string(),
@@ -117,10 +118,7 @@ fn refusal(
             true => "no device is named".to_owned(),
             false => candidates.join("; "),
         },
-        nearest: nearest.map_or_else(
-            || "; no MIG instance of another's making is free".to_owned(),
-            |uuids| format!("; nearest fit: devices {uuids}"),
-        ),
+        nearest: Nearest::new(nearest, "no MIG instance of another's making is free"),
         releasing: obstacles().count() > 0 && obstacles().all(|one| one.releasing),
     }
 }

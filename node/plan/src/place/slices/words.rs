@@ -5,6 +5,7 @@
 use super::choice::Chosen;
 use super::{Asked, Barred, Chip};
 use crate::mig::{Profile, ProfileName};
+use crate::nearest::{self, Nearest};
 use crate::occupancy::{Holder, Slice};
 use crate::place::{NAMED, Verdict, held};
 use crate::policy::Policy;
@@ -79,11 +80,8 @@ pub(super) fn no_room(asked: Asked<'_>, chips: &[Chip<'_>], releasing: bool) -> 
         true => "this node has no GPU".to_owned(),
         false => order.iter().map(state).collect::<Vec<_>>().join("; "),
     };
-    let nearest = match nearest(asked, chips) {
-        None => "; nothing smaller fits".to_owned(),
-        Some((1, name)) => format!("; nearest fit: {name}"),
-        Some((count, name)) => format!("; nearest fit: {count}x{name}"),
-    };
+    let fit = nearest(asked, chips).and_then(|(count, name)| nearest::mig(name, count));
+    let nearest = Nearest::new(fit, "nothing smaller fits");
     Refusal::NoRoom { wanted: asked.to_string(), candidates, nearest, releasing }
 }
 
