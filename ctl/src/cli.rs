@@ -32,6 +32,8 @@ pub enum Command {
     },
     /// Show the GPUs, how close they are to each other, and who sits where.
     Topo(Topo),
+    /// Tell what a request would get now, and why; nothing is changed. Exits with 0 (it fits), 1 (it is refused) or 2 (it cannot be told).
+    Plan(Box<PlanArgs>),
     /// Check everything that Berth needs on this node. Exits with 0 (all well), 1 (warnings) or 2 (failures).
     Doctor,
     /// Compare the ledger with what lives, and give back what the dead still hold.
@@ -103,6 +105,50 @@ pub struct Topo {
     /// Whether the map is coloured; by default on a terminal, unless NO_COLOR is set.
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     pub color: ColorChoice,
+}
+
+/// A request: in flags, or as a manifest of Kubernetes.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// So many whole GPUs: `berth.dev/gpus`.
+    #[arg(long, value_name = "N", conflicts_with = "file")]
+    pub gpus: Option<String>,
+    /// MIG instances, such as `1g.10gb` or `2x3g.40gb`: `berth.dev/mig`.
+    #[arg(long, value_name = "PROFILE", conflicts_with = "file")]
+    pub mig: Option<String>,
+    /// Exactly these GPUs, by UUID, between commas: `berth.dev/devices`.
+    #[arg(long, value_name = "UUIDS", conflicts_with = "file")]
+    pub devices: Option<String>,
+    /// `auto`, `off` or a number: `berth.dev/cpus`.
+    #[arg(long, value_name = "CPUS", conflicts_with = "file")]
+    pub cpus: Option<String>,
+    /// `prefer`, `strict` or `off`: `berth.dev/numa`.
+    #[arg(long, value_name = "HOW", conflicts_with = "file")]
+    pub numa: Option<String>,
+    /// Parts of the driver, between commas: `berth.dev/driver-capabilities`.
+    #[arg(long, value_name = "LIST", conflicts_with = "file")]
+    pub driver_capabilities: Option<String>,
+    /// Any annotation; may be given several times.
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "file")]
+    pub annotation: Vec<String>,
+    /// A variable of the container's environment, which may bring requirements (`NVIDIA_REQUIRE_CUDA`); may be given several times.
+    #[arg(long, value_name = "KEY=VALUE", conflicts_with = "file")]
+    pub env: Vec<String>,
+    /// As a privileged container.
+    #[arg(long, conflicts_with = "file")]
+    pub privileged: bool,
+    /// As a pod of this Kubernetes namespace, so that what the policy says of pods counts; without it, as a container of ctr or nerdctl.
+    #[arg(long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// containerd namespace of a container without a pod.
+    #[arg(long, value_name = "NAMESPACE", default_value = "default", conflicts_with_all = ["file", "namespace"])]
+    pub containerd_namespace: String,
+    /// A manifest (`-` for standard input): pods, or what makes pods from a template. Each container is planned in the order of its start.
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Plan the same so many times, one after the other, and tell how many fit.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub count: u32,
 }
 
 /// What of the configuration.

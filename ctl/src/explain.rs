@@ -3,7 +3,7 @@
 use anyhow::bail;
 use engine::{Grant, Node};
 
-use crate::view::{self, CpusView, GrantView, MemberView, MemoryView};
+use crate::view::{self, CandidateView, CpusView, GpuView, GrantView, MemberView, MemoryView};
 
 /// Explains the grants that `name` may mean.
 pub fn run(node: &Node, name: &str, json: bool) -> anyhow::Result<()> {
@@ -45,7 +45,7 @@ pub fn pinned(member: &MemberView) -> Vec<String> {
 }
 
 /// `CPUs 0-3 requested -> 0-1: why`.
-fn cpus(cpus: &CpusView) -> Option<String> {
+pub fn cpus(cpus: &CpusView) -> Option<String> {
     let alone = if cpus.exclusive { ", its own" } else { "" };
     let what = match (&cpus.requested, &cpus.effective) {
         (None, None) if cpus.reason.is_empty() => return None,
@@ -60,7 +60,7 @@ fn cpus(cpus: &CpusView) -> Option<String> {
 }
 
 /// `Memory of NUMA nodes 0-1 requested -> 0 only: why`; `Memory of NUMA nodes 0 preferred`.
-fn memory(memory: &MemoryView) -> Option<String> {
+pub fn memory(memory: &MemoryView) -> Option<String> {
     let what = match (&memory.effective, &memory.preferred) {
         (Some(only), _) => match &memory.requested {
             Some(requested) => format!("of NUMA nodes {requested} requested -> {only} only"),
@@ -77,6 +77,18 @@ fn because(reason: &str) -> String {
     if reason.is_empty() { String::new() } else { format!(": {reason}") }
 }
 
+/// `GPU 4 GPU-… (NVIDIA H100 80GB HBM3, 81559 MiB, 0000:97:00.0, NUMA node 1)`.
+pub fn gpu(gpu: &GpuView) -> String {
+    let numa = gpu.numa_node.map_or_else(String::new, |node| format!(", NUMA node {node}"));
+    let GpuView { index, uuid, model, memory_mib, pci, .. } = gpu;
+    format!("GPU {index} {uuid} ({model}, {memory_mib} MiB, {pci}{numa})")
+}
+
+/// `GPU-… passed: would break the free group of NUMA node 0`.
+pub fn candidate(candidate: &CandidateView) -> String {
+    format!("{} {}{}", candidate.uuid, candidate.verdict, because(&candidate.reason))
+}
+
 fn lines(grant: &GrantView) -> Vec<String> {
     let mut lines = vec![
         format!("Grant      {} ({}, decided by {})", grant.grant, grant.state, grant.decided_by),
@@ -86,16 +98,8 @@ fn lines(grant: &GrantView) -> Vec<String> {
         lines.push(format!("{:<9}  {key}: {value:?}", if nth == 0 { "Requested" } else { "" }));
     }
     for (nth, gpu) in grant.gpus.iter().enumerate() {
-        let numa = gpu.numa_node.map_or_else(String::new, |node| format!(", NUMA node {node}"));
-        lines.push(format!(
-            "{:<9}  GPU {} {} ({}, {} MiB, {}{numa})",
-            if nth == 0 { "Given" } else { "" },
-            gpu.index,
-            gpu.uuid,
-            gpu.model,
-            gpu.memory_mib,
-            gpu.pci,
-        ));
+        let head = if nth == 0 { "Given" } else { "" };
+        lines.push(format!("{head:<9}  {}", self::gpu(gpu)));
     }
     for one in &grant.instances {
         let end = one.start + one.slices.saturating_sub(1);
@@ -127,12 +131,8 @@ fn lines(grant: &GrantView) -> Vec<String> {
         lines.push(format!("{:<9}  {note}", if nth == 0 { "Mind" } else { "" }));
     }
     for (nth, candidate) in grant.candidates.iter().enumerate() {
-        let reason = match candidate.reason.as_str() {
-            "" => String::new(),
-            reason => format!(": {reason}"),
-        };
         let head = if nth == 0 { "Looked at" } else { "" };
-        lines.push(format!("{head:<9}  {} {}{reason}", candidate.uuid, candidate.verdict));
+        lines.push(format!("{head:<9}  {}", self::candidate(candidate)));
     }
     lines
 }

@@ -11,6 +11,7 @@ mod explain;
 mod handler;
 mod ledger;
 mod observe;
+mod plan;
 mod ps;
 mod reconcile;
 mod table;
@@ -32,7 +33,8 @@ fn main() -> ExitCode {
             // Its words have those of its causes in them.
             let words = error.to_string();
             eprintln!("berth: {}", words.trim_start_matches("berth: ").trim_end());
-            ExitCode::FAILURE
+            // There, 1 is an answer.
+            ExitCode::from(if matches!(cli.command, Command::Plan(_)) { 2 } else { 1 })
         }
     }
 }
@@ -47,6 +49,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     match &cli.command {
         Command::Ps => ps::run(&node, cli.json)?,
         Command::Explain { container } => explain::run(&node, container, cli.json)?,
+        Command::Plan(args) => return plan::run(&node, args, cli.json),
         Command::Topo(how) => topo::run(&node, how, cli.json)?,
         Command::Reconcile { dry_run } => reconcile::run(&node, *dry_run, cli.json)?,
         Command::Config { command: ConfigCommand::Show } => config::show(&config, cli.json)?,

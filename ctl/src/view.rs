@@ -175,7 +175,8 @@ pub fn grant(grant: &Grant) -> GrantView {
     }
 }
 
-fn gpu(gpu: &engine::GivenGpu) -> GpuView {
+/// A GPU as it is shown.
+pub fn gpu(gpu: &engine::GivenGpu) -> GpuView {
     GpuView {
         index: gpu.index,
         uuid: gpu.uuid.to_string(),
@@ -213,7 +214,8 @@ pub fn pinned(pinning: &Pinning) -> (CpusView, MemoryView) {
     (cpus(pinning), memory(pinning))
 }
 
-fn cpus(pinning: &Pinning) -> CpusView {
+/// CPUs as they are shown.
+pub fn cpus(pinning: &Pinning) -> CpusView {
     CpusView {
         requested: pinning.requested.as_ref().map(ToString::to_string),
         effective: pinning.effective.as_ref().map(ToString::to_string),
@@ -222,7 +224,8 @@ fn cpus(pinning: &Pinning) -> CpusView {
     }
 }
 
-fn memory(pinning: &Pinning) -> MemoryView {
+/// Memory as it is shown.
+pub fn memory(pinning: &Pinning) -> MemoryView {
     let preferred = (!pinning.preferred.is_empty()).then(|| pinning.preferred.to_string());
     MemoryView {
         requested: pinning.requested_memory.as_ref().map(ToString::to_string),
@@ -232,7 +235,8 @@ fn memory(pinning: &Pinning) -> MemoryView {
     }
 }
 
-fn candidate(candidate: &engine::Candidate) -> CandidateView {
+/// A candidate as it is shown.
+pub fn candidate(candidate: &engine::Candidate) -> CandidateView {
     let (verdict, reason) = match &candidate.verdict {
         Verdict::Chosen => ("chosen", String::new()),
         Verdict::Passed(why) => ("passed", why.clone()),

@@ -14,6 +14,7 @@ mod exec;
 mod json;
 mod parts;
 mod view;
+pub mod yaml;
 
 pub use bundle::{Bundle, BundleError};
 pub use edit_error::EditError;

@@ -12,11 +12,11 @@ use plan::visible::Visible;
 use plan::{Refusal, Request};
 
 /// CRI's marks (containerd, `pkg/cri/annotations`).
-const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
-const CONTAINER_NAME: &str = "io.kubernetes.cri.container-name";
-const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
-const SANDBOX_NAME: &str = "io.kubernetes.cri.sandbox-name";
-const SANDBOX_NAMESPACE: &str = "io.kubernetes.cri.sandbox-namespace";
+pub(crate) const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
+pub(crate) const CONTAINER_NAME: &str = "io.kubernetes.cri.container-name";
+pub(crate) const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
+pub(crate) const SANDBOX_NAME: &str = "io.kubernetes.cri.sandbox-name";
+pub(crate) const SANDBOX_NAMESPACE: &str = "io.kubernetes.cri.sandbox-namespace";
 const SANDBOX_UID: &str = "io.kubernetes.cri.sandbox-uid";
 
 /// Whose container it is.

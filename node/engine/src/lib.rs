@@ -24,8 +24,10 @@ mod node;
 mod pinning;
 mod prior;
 mod reconcile;
+mod rehearsal;
 mod release;
 mod settle;
+mod supposed;
 mod update;
 #[cfg(feature = "nvml")]
 mod works;
@@ -39,10 +41,13 @@ pub use ledger::{
     GivenGpu, GivenInstance, GivenSlot, Grant, Member, Origin, Snapshot, Stage, State,
 };
 pub use node::Node;
+pub use oci_specs::yaml;
 pub use plan::cpus::NumaNode;
 pub use plan::{
     Ancestor, Candidate, Capabilities, CpuSet, Driver, Gpu, GpuUuid, GrantId, Inventory, Near,
     NodeSet, Peer, Pinning, Refusal, Topology, Verdict, Warning,
 };
 pub use reconcile::Report;
+pub use rehearsal::{Rehearsal, Rehearsed, Step};
+pub use supposed::{Supposed, SupposedPod};
 pub use update::Update;

@@ -8,7 +8,6 @@ mod edits;
 mod name;
 mod registry;
 mod spec;
-mod yaml;
 
 use std::io;
 use std::path::PathBuf;

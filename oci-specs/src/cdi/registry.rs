@@ -11,10 +11,11 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
+use super::CdiError;
 use super::edits::ContainerEdits;
 use super::name::QualifiedName;
 use super::spec::Spec;
-use super::{CdiError, yaml};
+use crate::yaml;
 
 /// The largest spec that is read. Those of a node with many devices are some 100 KiB.
 const MAX_SIZE: u64 = 4 << 20;

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::parts::HookKind;
+use crate::yaml;
 
 const GPUS: &str = include_str!("samples/gpus.yaml");
 const CLAIM: &str = include_str!("samples/claim.json");

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use self::external::external;
 use self::nearness::Ground;
 use self::slices::Moment;
-pub use self::switch::to_switch;
+pub use self::switch::{expected, profiles_of_its_like, to_switch};
 use crate::ids::{GpuUuid, PciAddress};
 use crate::inventory::{Gpu, Inventory};
 use crate::mig::Slot;

@@ -8,7 +8,7 @@ use super::search::Score;
 use super::{Moment, decide, is_allowed, slices};
 use crate::ids::GpuUuid;
 use crate::inventory::{Gpu, Inventory};
-use crate::mig::ProfileName;
+use crate::mig::{Profile, ProfileName};
 use crate::occupancy::Occupancy;
 use crate::policy::Policy;
 use crate::request::Want;
@@ -55,16 +55,9 @@ pub fn to_switch(
 ///
 /// The driver offers profiles only then. So: as many as on another GPU of the model; else by the name. On all GPUs so far a profile has an
 /// eighth, a quarter, half or all of the memory, and no more than seven compute slices are there.
-fn expected(gpu: &Gpu, profile: &ProfileName, inventory: &Inventory) -> u32 {
-    let alike = |other: &&Gpu| {
-        other.mig
-            && other.model == gpu.model
-            && other.memory == gpu.memory
-            && !other.profiles.is_empty()
-    };
-    let own = Some(gpu).filter(|gpu| !gpu.profiles.is_empty());
-    if let Some(alike) = own.or_else(|| inventory.gpus.iter().find(alike)) {
-        return slices::fits_empty(alike, profile).unwrap_or_default();
+pub fn expected(gpu: &Gpu, profile: &ProfileName, inventory: &Inventory) -> u32 {
+    if let Some(like) = its_like(gpu, inventory) {
+        return slices::fits_empty(like, profile).unwrap_or_default();
     }
     let (compute, gigabytes) = profile.size();
     let parts = |share: &u32| {
@@ -75,4 +68,20 @@ fn expected(gpu: &Gpu, profile: &ProfileName, inventory: &Inventory) -> u32 {
     let shares = [1, 2, 4, 8].into_iter().find(parts).unwrap_or_default();
     let most = if profile.brings_media() { 1 } else { 7 / compute.max(1) };
     most.min(shares)
+}
+
+/// The profiles that the GPU will have once it is in MIG mode, where that is known: its own, or those of another of its model that is.
+pub fn profiles_of_its_like<'a>(gpu: &'a Gpu, inventory: &'a Inventory) -> Option<&'a [Profile]> {
+    its_like(gpu, inventory).map(|like| &like.profiles[..])
+}
+
+fn its_like<'a>(gpu: &'a Gpu, inventory: &'a Inventory) -> Option<&'a Gpu> {
+    let alike = |other: &&Gpu| {
+        other.mig
+            && other.model == gpu.model
+            && other.memory == gpu.memory
+            && !other.profiles.is_empty()
+    };
+    let own = Some(gpu).filter(|gpu| !gpu.profiles.is_empty());
+    own.or_else(|| inventory.gpus.iter().find(alike))
 }

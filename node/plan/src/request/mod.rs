@@ -66,6 +66,15 @@ impl std::fmt::Display for Want {
     }
 }
 
+impl Want {
+    /// The annotation that asks for it, and its value.
+    pub fn as_annotation(&self) -> (String, String) {
+        let words = self.to_string();
+        let (field, value) = words.split_once(' ').unwrap_or((&words, ""));
+        (format!("{DOMAIN}/{field}"), value.to_owned())
+    }
+}
+
 /// `cpus`: what is done about a container's CPUs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Cpus {

@@ -1,7 +1,7 @@
-//! YAML as JSON: as much of YAML as CDI specs are written in.
+//! YAML as JSON: as much of YAML as CDI specs, and Kubernetes' manifests, are written in.
 //!
-//! Decides what of YAML is taken: one document of lists, maps and scalars, each scalar as it would be
-//! in JSON. No anchors, tags or merge keys, which no generator writes. Must not know what a spec is.
+//! Decides what of YAML is taken: documents of lists, maps and scalars, each scalar as it would be
+//! in JSON. No anchors, tags or merge keys, which no generator writes. Must not know what a document is about.
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::{Map, Value};
@@ -13,9 +13,23 @@ const MAX_DEPTH: usize = 32;
 ///
 /// # Errors
 /// What is wrong with it and where, in words.
-pub(super) fn parse(text: &str) -> Result<Value, String> {
+pub fn parse(text: &str) -> Result<Value, String> {
+    read(text, 1)?.pop().ok_or_else(|| "it is empty".into())
+}
+
+/// Parses all documents of a stream, empty ones left out.
+///
+/// # Errors
+/// As [`parse`]; `most` are the documents that there may be.
+pub fn documents(text: &str, most: usize) -> Result<Vec<Value>, String> {
+    let mut all = read(text, most)?;
+    all.retain(|document| !document.is_null());
+    Ok(all)
+}
+
+fn read(text: &str, most: usize) -> Result<Vec<Value>, String> {
     let mut open: Vec<Open> = Vec::new();
-    let mut document = None;
+    let mut documents = Vec::new();
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| error.to_string())?;
         let at = |problem: &str| {
@@ -23,8 +37,11 @@ pub(super) fn parse(text: &str) -> Result<Value, String> {
         };
         let value = match event {
             Event::Nothing | Event::StreamStart | Event::StreamEnd => continue,
-            Event::DocumentStart(_) if document.is_some() => {
-                return at("a second document; a spec is one");
+            Event::DocumentStart(_) if documents.len() == most => {
+                return at(&match most {
+                    1 => "a second document; a spec is one".to_owned(),
+                    most => format!("more than {most} documents"),
+                });
             }
             Event::DocumentStart(_) | Event::DocumentEnd => continue,
             Event::Alias(_) => return at("an alias, which is not supported; write it out"),
@@ -63,7 +80,7 @@ pub(super) fn parse(text: &str) -> Result<Value, String> {
             },
         };
         match open.last_mut() {
-            None => document = Some(value),
+            None => documents.push(value),
             Some(Open::List(list)) => list.push(value),
             Some(Open::Map(map, key)) => match key.take() {
                 Some(key) => drop(map.insert(key, value)),
@@ -71,7 +88,7 @@ pub(super) fn parse(text: &str) -> Result<Value, String> {
             },
         }
     }
-    document.ok_or_else(|| "it is empty".into())
+    Ok(documents)
 }
 
 /// A list or map that is being read; a map with the key whose value comes next.
