@@ -8,6 +8,7 @@ mod pod;
 mod quantity;
 mod show;
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::process::ExitCode;
 
@@ -65,12 +66,20 @@ pub enum Fate {
     NotReached,
 }
 
+/// A container that was tried.
+pub struct Tried {
+    /// The annotations by which it asks; none where they cannot be read.
+    pub requested: BTreeMap<String, String>,
+    /// What became of it.
+    pub fate: Fate,
+}
+
 /// One pod's turn.
 pub struct Turn<'a> {
     /// The pod.
     pub pod: &'a Pod,
     /// The fates of its containers.
-    pub fates: Vec<Fate>,
+    pub fates: Vec<Tried>,
 }
 
 /// All that was found out.
@@ -85,15 +94,15 @@ pub struct Plan<'a> {
     pub warnings: &'a [String],
 }
 
-impl Fate {
+impl Tried {
     fn is_admitted(&self) -> bool {
-        matches!(self, Self::Admitted(_))
+        matches!(self.fate, Fate::Admitted(_))
     }
 }
 
 impl Turn<'_> {
     fn fits(&self) -> bool {
-        self.fates.iter().all(Fate::is_admitted)
+        self.fates.iter().all(Tried::is_admitted)
     }
 }
 
@@ -133,8 +142,8 @@ fn one_after_the_other<'a>(
         let mut is_stuck = false;
         for container in &pod.containers {
             let fate = match is_stuck {
-                true => Fate::NotReached,
-                false => fate(rehearsal, &(container.supposed)(nth))?,
+                true => Tried { requested: BTreeMap::new(), fate: Fate::NotReached },
+                false => tried(rehearsal, &(container.supposed)(nth))?,
             };
             // The kubelet goes on to the next only when this has run; the others are started whether or not one of them fails.
             is_stuck |= !fate.is_admitted() && matches!(container.kind, Kind::Init | Kind::Sidecar);
@@ -145,17 +154,22 @@ fn one_after_the_other<'a>(
     Ok(turns)
 }
 
-fn fate(rehearsal: &mut Rehearsal<'_>, supposed: &engine::Supposed) -> anyhow::Result<Fate> {
+fn tried(rehearsal: &mut Rehearsal<'_>, supposed: &engine::Supposed) -> anyhow::Result<Tried> {
+    let mut requested = BTreeMap::new();
     let admitted = match supposed.ask() {
         Ok(None) => Ok(Rehearsed::default()),
-        Ok(Some(ask)) => rehearsal.admit(&ask),
+        Ok(Some(ask)) => {
+            requested = ask.requested();
+            rehearsal.admit(&ask)
+        }
         Err(refusal) => Err(refusal.into()),
     };
-    match admitted {
-        Ok(rehearsed) => Ok(Fate::Admitted(Box::new(rehearsed))),
-        Err(Denied::Refused(refusal)) => Ok(Fate::Refused(Box::new(refusal))),
-        Err(Denied::Broken(fault)) => Err(fault.into()),
-    }
+    let fate = match admitted {
+        Ok(rehearsed) => Fate::Admitted(Box::new(rehearsed)),
+        Err(Denied::Refused(refusal)) => Fate::Refused(Box::new(refusal)),
+        Err(Denied::Broken(fault)) => return Err(fault.into()),
+    };
+    Ok(Tried { requested, fate })
 }
 
 /// The largest manifest that is read, in bytes; the API server takes no object of more than half of it.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use engine::{GivenSlot, Refusal, Rehearsed};
 use serde::Serialize;
 
-use super::{Container, Fate, Kind, Plan, Turn};
+use super::{Container, Fate, Kind, Plan, Tried, Turn};
 use crate::explain;
 use crate::view::{self, CandidateView, CpusView, GpuView, MemoryView};
 
@@ -57,8 +57,6 @@ struct ContainerView {
     memory: MemoryView,
     /// What would be done to the node before it is made, in order.
     steps: Vec<String>,
-    /// What it would run without.
-    notes: Vec<String>,
     /// Every GPU of the node and what was decided about it.
     candidates: Vec<CandidateView>,
     /// The refusal, as its create error would have it.
@@ -121,9 +119,9 @@ fn turn(turn: &Turn<'_>) -> Vec<ContainerView> {
     both.map(|(container, fate)| one(turn, container, fate)).collect()
 }
 
-fn one(turn: &Turn<'_>, container: &Container, fate: &Fate) -> ContainerView {
+fn one(turn: &Turn<'_>, container: &Container, fate: &Tried) -> ContainerView {
     let nothing = Rehearsed::default();
-    let (outcome, rehearsed, refusal) = match fate {
+    let (outcome, rehearsed, refusal) = match &fate.fate {
         Fate::NotReached => ("not reached", &nothing, None),
         Fate::Refused(refusal) => ("refused", &nothing, Some(refusal.as_ref())),
         Fate::Admitted(rehearsed) => {
@@ -147,7 +145,7 @@ fn one(turn: &Turn<'_>, container: &Container, fate: &Fate) -> ContainerView {
             Kind::App => "app",
         },
         outcome,
-        requested: grant.map(|grant| grant.requested.clone()).unwrap_or_default(),
+        requested: fate.requested.clone(),
         gpus: grant.iter().flat_map(|grant| grant.gpus.iter()).map(view::gpu).collect(),
         instances: grant.iter().flat_map(|grant| &grant.slots).map(instance).collect(),
         closeness: grant.map(|grant| grant.closeness.clone()).unwrap_or_default(),
@@ -156,18 +154,24 @@ fn one(turn: &Turn<'_>, container: &Container, fate: &Fate) -> ContainerView {
         cpus: view::cpus(&rehearsed.pinning),
         memory: view::memory(&rehearsed.pinning),
         steps: rehearsed.steps.iter().map(ToString::to_string).collect(),
-        notes: rehearsed.notes.clone(),
         candidates: grant
             .iter()
             .flat_map(|grant| grant.candidates.iter())
             .map(view::candidate)
             .collect(),
         refusal: refusal.map(ToString::to_string),
-        nearest_fit: refusal.and_then(Refusal::nearest).map(|want| {
-            let (field, value) = want.as_annotation();
-            NearestView { annotation: field, value }
-        }),
+        nearest_fit: refusal
+            .and_then(Refusal::nearest)
+            .map(|want| nearest(want.as_annotation(), &fate.requested)),
     }
+}
+
+/// In the words of an annotation of the same address: of the pod, or of this container alone.
+fn nearest((field, value): (&str, String), requested: &BTreeMap<String, String>) -> NearestView {
+    let claims = |key: &&String| ["/gpus", "/mig", "/devices"].iter().any(|end| key.ends_with(end));
+    let domain = requested.keys().find(claims).and_then(|key| key.split_once('/'));
+    let domain = domain.map_or("berth.dev", |(domain, _)| domain);
+    NearestView { annotation: format!("{domain}/{field}"), value }
 }
 
 fn instance(slot: &GivenSlot) -> PlannedInstance {
@@ -238,8 +242,10 @@ fn outcome(container: &ContainerView) -> Vec<String> {
         }
         _ => {}
     }
+    let asked = container.requested.iter().map(|(key, value)| format!("{key}: {value:?}"));
+    let mut lines = headed("Requested", asked);
     if let Some(refusal) = &container.refusal {
-        let mut lines = headed("Refused", [refusal.clone()]);
+        lines.extend(headed("Refused", [refusal.clone()]));
         let nearest = container.nearest_fit.as_ref();
         lines.extend(headed(
             "Would fit",
@@ -247,8 +253,6 @@ fn outcome(container: &ContainerView) -> Vec<String> {
         ));
         return lines;
     }
-    let asked = container.requested.iter().map(|(key, value)| format!("{key}: {value:?}"));
-    let mut lines = headed("Requested", asked);
     let head = if container.outcome == "shared" { "Shares" } else { "Gets" };
     let foretold = container.foretold.iter().map(|want| {
         format!(
@@ -266,7 +270,6 @@ fn outcome(container: &ContainerView) -> Vec<String> {
         explain::cpus(&container.cpus).into_iter().chain(explain::memory(&container.memory));
     lines.extend(headed("Next to", pinned));
     lines.extend(headed("Steps", container.steps.iter().cloned()));
-    lines.extend(headed("Mind", container.notes.iter().cloned()));
     if container.outcome == "given" {
         lines.extend(headed("Looked at", container.candidates.iter().map(explain::candidate)));
     }

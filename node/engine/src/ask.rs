@@ -110,6 +110,11 @@ impl Ask {
         }))
     }
 
+    /// The annotations that ask, as written; none where something else does.
+    pub fn requested(&self) -> BTreeMap<String, String> {
+        self.request.as_ref().map(|request| request.written.clone()).unwrap_or_default()
+    }
+
     /// What lets it reach GPUs past its grant, in words; `None` where its device rules confine it.
     pub(crate) fn unconfined(&self) -> Option<&String> {
         self.asker.privileged.as_ref().or(self.wide.as_ref())

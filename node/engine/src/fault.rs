@@ -79,6 +79,12 @@ pub enum Fault {
         /// The GPU.
         gpu: String,
     },
+    /// Whether a request fits depends on what no driver says yet.
+    #[error(
+        "berth: it cannot be told what fits beside instances on GPUs that are not in MIG mode yet: the driver says what a GPU can be cut into \
+         once it is; switch one on, or plan less at once"
+    )]
+    Untold,
     /// The kernel's source of randomness.
     #[error("berth: cannot read random bits: {0}")]
     Random(io::Error),

@@ -63,7 +63,7 @@ pub(crate) fn is_under_way(ledger: &Ledger, grant: &Grant) -> Result<bool, Fault
 }
 
 /// What holds the GPU while it is switched, for as long as this process has it marked.
-pub(crate) fn holder(gpu: &Gpu) -> Result<Grant, Fault> {
+fn holder(gpu: &Gpu) -> Result<Grant, Fault> {
     Ok(Grant {
         id: new_id()?,
         owner: Owner { namespace: NAME.into(), sandbox: gpu.uuid.to_string(), container: None },

@@ -22,11 +22,11 @@ use plan::{Capabilities, GpuUuid, GrantId, Inventory, Pinning, Refusal, Want};
 use crate::admit::{Claimed, capabilities};
 use crate::ask::Ask;
 use crate::claim::{Claim, Facts, look_again, owner};
-use crate::pinning::{Around, left_alone};
+use crate::pinning::Around;
 use crate::reconcile::{dead, is_gone};
 use crate::release::retire;
 use crate::settle::{Settled, Sight, settle, with_true_nearest};
-use crate::{Denied, Fault, Node, mode, prior};
+use crate::{Denied, Fault, Node, prior};
 
 /// A node on which containers are admitted in memory alone.
 #[derive(Debug)]
@@ -54,8 +54,6 @@ pub struct Rehearsed {
     pub joins: bool,
     /// What this container would be held to.
     pub pinning: Pinning,
-    /// What there would be to note about it.
-    pub notes: Vec<String>,
     /// What would be done to the node for it, in order.
     pub steps: Vec<Step>,
 }
@@ -174,6 +172,9 @@ impl Rehearsal<'_> {
                     self.foretold.insert(owner, later);
                     return Ok(foretold);
                 }
+                Switched::None if is_mig(&claim) && !self.foretold.is_empty() => {
+                    return Err(Fault::Untold.into());
+                }
                 Switched::None => {
                     let facts = self.facts(ask, &capabilities, &around);
                     let (node, grants) = (self.node, &self.grants);
@@ -210,8 +211,7 @@ impl Rehearsal<'_> {
         let members = grant.iter().flat_map(|grant| &grant.members);
         let own = members.filter(|member| member.container == ask.container);
         let pinning = own.map(|member| member.pinning.clone()).next().unwrap_or_default();
-        let notes = left_alone(&pinning).into_iter().collect();
-        Rehearsed { grant, joins, pinning, notes, steps, foretold: None }
+        Rehearsed { grant, joins, pinning, steps, foretold: None }
     }
 
     /// Gives back what the dead hold, as whoever finds no room does.
@@ -259,14 +259,11 @@ impl Rehearsal<'_> {
                 gpu.mig = true;
                 return Switched::Known(step);
             }
-            // Its driver tells what it can be cut into once it is switched. So long nobody else is given it.
+            // Its driver tells what it can be cut into once it is switched. Whole, nobody gets it any more.
             let gives = plan::place::expected(gpu, profile, &self.inventory);
             left = NonZeroU32::new(count.get().saturating_sub(gives));
+            self.inventory.gpus[place].mig = true;
             switches.push(step);
-            let Ok(mut holder) = mode::holder(gpu) else { break };
-            holder.label = ask.label(ask.name().is_none());
-            self.own.insert(holder.id.clone());
-            self.grants.push(Arc::new(holder));
         }
         match switches.is_empty() {
             true => Switched::None,
@@ -298,6 +295,10 @@ impl Sight for Rehearsal<'_> {
     fn now<'a>(&self, _: &Want, inventory: &'a Inventory) -> Result<Cow<'a, Inventory>, Fault> {
         Ok(Cow::Borrowed(inventory))
     }
+}
+
+fn is_mig(claim: &Claim<'_>) -> bool {
+    matches!(claim, Claim::Ours { want: Want::Mig { .. }, .. })
 }
 
 /// The instances that a new grant of Berth's takes.

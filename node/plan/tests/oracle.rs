@@ -3,9 +3,10 @@
 mod nodes;
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nodes::*;
+use plan::policy::{Ceiling, check_ceiling};
 use plan::*;
 use proptest::prelude::*;
 
@@ -189,6 +190,27 @@ proptest! {
         let mut later = scene.clone();
         later.occupancy.holders.retain(|_, holders| !holders[0].releasing);
         prop_assert_eq!(releasing, later.decide(number).is_ok());
+    }
+
+    #[test]
+    fn the_nearest_fit_stays_below_a_ceiling(
+        scene in scenes(8), number in 1..9usize, held in 0..4u32, most in 0..10u32, capped in any::<bool>(),
+    ) {
+        let ceiling = Ceiling { gpus: capped.then_some(most), memory: (!capped).then_some(Mib(u64::from(most) * 50_000)) };
+        let policy = Policy { ceilings: BTreeMap::from([("team".to_owned(), ceiling)]), ..scene.policy.clone() };
+        // As an admission does it: what is there room for, and may the namespace have so much?
+        let admits = |want: &Want| {
+            let placed = decide(want, &scene.inventory, &scene.occupancy, &policy)?;
+            let memory = |gpus: u32| Mib(u64::from(gpus) * 81_559);
+            let asked = placed.gpus.len() as u32;
+            check_ceiling("team", &policy, want, (held, memory(held)), (asked, memory(asked)))
+        };
+        let want = whole(number as u32);
+        let Err(refusal) = admits(&want) else { return Ok(()) };
+        let told = refusal.with_true_nearest(&want, &scene.inventory, |want| admits(want).is_ok());
+        let most = (1..number as u32).rev().find(|fewer| admits(&whole(*fewer)).is_ok());
+        let most = most.map(whole);
+        prop_assert_eq!(told.nearest(), most.as_ref(), "{}", told);
     }
 }
 

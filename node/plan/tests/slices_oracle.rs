@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use nodes::geometry::{self, Model};
 use nodes::*;
 use plan::mig::{Instance, Mix, Place, Profile, ProfileName};
+use plan::policy::{Ceiling, check_ceiling};
 use plan::*;
 use proptest::prelude::*;
 
@@ -358,6 +359,41 @@ fn is_sound(scene: &Scene, placement: &Placement) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// With a ceiling on memory besides, the nearest fit still is one, and where none is named there is none.
+fn is_honest_below_a_ceiling(scene: &Scene, most: u64) -> Result<(), TestCaseError> {
+    let inventory = scene.inventory();
+    let memory = |placed: &Placement| -> u64 {
+        let of = |slot: &plan::mig::Slot| {
+            let gpu = inventory.gpu(&slot.gpu).expect("of this node");
+            gpu.profile(&slot.name).expect("of this GPU").memory.0
+        };
+        placed.slots.iter().map(of).sum()
+    };
+    let admits = |asked: &ProfileName, count: u32| {
+        let placed = scene.decide(asked, count)?;
+        let ceiling = Ceiling { gpus: None, memory: Some(Mib(most)) };
+        let ceilings = BTreeMap::from([("team".to_owned(), ceiling)]);
+        let policy = Policy { ceilings, ..Policy::default() };
+        let want = Want::Mig { profile: asked.clone(), count: count.try_into().expect("some") };
+        check_ceiling("team", &policy, &want, (0, Mib(0)), (0, Mib(memory(&placed))))
+    };
+    let fits = |want: &Want| match want {
+        Want::Mig { profile, count } => admits(profile, count.get()).is_ok(),
+        _ => false,
+    };
+    let Err(refusal) = admits(&scene.asked, scene.count) else { return Ok(()) };
+    let count = scene.count.try_into().expect("some");
+    let want = Want::Mig { profile: scene.asked.clone(), count };
+    let told = refusal.with_true_nearest(&want, &inventory, fits);
+    if let Some(nearest) = told.nearest() {
+        prop_assert!(fits(nearest), "{}", told);
+    } else if told.is_for_want_of_room() {
+        let fewer = (1..scene.count).any(|fewer| admits(&scene.asked, fewer).is_ok());
+        prop_assert!(!fewer, "fewer fit, and it is not said: {}", told);
+    }
+    Ok(())
+}
+
 /// What is refused says whether waiting helps, and its nearest fit fits.
 fn is_honest(scene: &Scene, refusal: &Refusal) -> Result<(), TestCaseError> {
     let allowed = scene.chips.iter().filter(|chip| chip.state != State::Excluded);
@@ -411,6 +447,11 @@ against_the_oracle! {
 }
 
 proptest! {
+    #[test]
+    fn the_nearest_fit_stays_below_a_ceiling(scene in scenes(&geometry::H100, 3), most in 0..200_000u64) {
+        is_honest_below_a_ceiling(&scene, most)?;
+    }
+
     #[test]
     fn the_order_of_the_inventory_does_not_matter(
         (scene, shuffled) in scenes(&geometry::H100, 4).prop_flat_map(|scene| {

@@ -67,11 +67,15 @@ impl std::fmt::Display for Want {
 }
 
 impl Want {
-    /// The annotation that asks for it, and its value.
-    pub fn as_annotation(&self) -> (String, String) {
+    /// The field of the annotation that asks for it, and its value.
+    pub fn as_annotation(&self) -> (&'static str, String) {
+        let field = match self {
+            Self::Whole(_) => Field::Gpus,
+            Self::Exactly(_) => Field::Devices,
+            Self::Mig { .. } => Field::Mig,
+        };
         let words = self.to_string();
-        let (field, value) = words.split_once(' ').unwrap_or((&words, ""));
-        (format!("{DOMAIN}/{field}"), value.to_owned())
+        (field.name(), words.split_once(' ').map(|(_, value)| value.to_owned()).unwrap_or(words))
     }
 }
 
