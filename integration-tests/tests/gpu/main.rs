@@ -26,6 +26,7 @@ mod machines;
 mod node_keys;
 mod packaged;
 mod pinned;
+mod planned;
 mod pod_refusals;
 mod pods;
 mod policy;
@@ -243,6 +244,14 @@ fn main() -> ExitCode {
             scene!(killed::a_look_that_was_killed_is_taken_anew),
             scene!(faults::a_gpu_that_was_lost_is_not_given),
             scene!(faults::a_damaged_ledger_refuses_until_it_is_repaired),
+            scene!(smoke planned::what_is_planned_is_what_is_admitted),
+            scene!(planned::what_is_refused_is_refused_in_the_same_words),
+            scene!(planned::a_plan_changes_nothing_on_the_node),
+            scene!(planned::instances_are_planned_with_the_steps_that_make_them),
+            scene!(planned::what_no_driver_says_yet_is_foretold_as_such),
+            scene!(planned::a_pods_containers_are_planned_as_they_are_admitted),
+            scene!(planned::a_plan_reads_as_it_should),
+            scene!(planned::a_plan_has_its_documented_fields),
             scene!(command::ps_lists_grants),
             scene!(command::explain_finds_a_container_by_each_of_its_names),
             scene!(command::topo_shows_who_holds_what_and_how_close_they_are),

@@ -98,7 +98,7 @@ pub fn a_shim_killed_between_create_and_start_holds_nothing(stage: &Stage) -> Re
 }
 
 /// A container whose shim and init have been killed while no containerd was there to notice. Returns its GPUs.
-fn left_behind(world: &World) -> Result<Vec<String>> {
+pub fn left_behind(world: &World) -> Result<Vec<String>> {
     let task = world.sleeper(&ONE_GPU)?;
     let (shim, init) = (task.shim()?.pid, task.process()?.pid);
     let cgroups: Vec<_> =
