@@ -285,3 +285,61 @@ fn slices(one: &PlannedInstance) -> String {
         one.sms, one.memory_mib
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_of_a_plan_is_in_the_guide() {
+        let guide = include_str!("../../../docs/berth.md");
+        let container = ContainerView {
+            pod: None,
+            container: String::new(),
+            kind: "alone",
+            outcome: "given",
+            requested: BTreeMap::new(),
+            gpus: Vec::new(),
+            instances: vec![PlannedInstance {
+                profile: String::new(),
+                gpu: String::new(),
+                start: 0,
+                slices: 1,
+                memory_mib: 0,
+                sms: 0,
+                reused: false,
+            }],
+            closeness: String::new(),
+            driver_capabilities: String::new(),
+            foretold: None,
+            cpus: view::cpus(&engine::Pinning::default()),
+            memory: view::memory(&engine::Pinning::default()),
+            steps: Vec::new(),
+            candidates: Vec::new(),
+            refusal: None,
+            nearest_fit: Some(NearestView { annotation: String::new(), value: String::new() }),
+        };
+        let plan = PlanView {
+            fits: true,
+            count: 1,
+            fitting: 1,
+            warnings: Vec::new(),
+            containers: vec![container],
+            next: Vec::new(),
+        };
+        let shown = serde_json::to_value(&plan).expect("json");
+        let one = &shown["containers"][0];
+        let mut seen = 0;
+        for object in [one, &one["instances"][0], &one["nearest_fit"]] {
+            for field in object.as_object().expect("an object").keys() {
+                assert!(guide.contains(&format!("`{field}`")), "{field} is not in docs/berth.md");
+                seen += 1;
+            }
+        }
+        for field in shown.as_object().expect("an object").keys() {
+            assert!(guide.contains(&format!("\"{field}\"")), "{field} is not in docs/berth.md");
+            seen += 1;
+        }
+        assert_eq!(seen, 16 + 7 + 2 + 6, "all fields were looked at");
+    }
+}

@@ -132,7 +132,10 @@ fn attempt(
             }
         };
         let written = locked.change(|grants| settled.write(grants, facts))?;
-        point(if progress.is_some() { "admit.reserved" } else { "admit.joined" });
+        match progress {
+            Some(_) => point("admit.reserved"),
+            None => point("admit.joined"),
+        }
         if let Some(grant) = written {
             return Ok((grant, progress));
         }
