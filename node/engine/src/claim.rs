@@ -94,10 +94,12 @@ pub(crate) fn take(
                     std::thread::sleep(LOOK_AGAIN);
                     continue;
                 }
+                // Nobody waits for the words.
+                let grants = locked.grants().to_vec();
+                drop(locked);
                 let sight = Present { node, ledger };
-                let grants = locked.grants();
                 let refusal =
-                    with_true_nearest(refusal, node, &sight, grants, claim, facts, &required);
+                    with_true_nearest(refusal, node, &sight, &grants, claim, facts, &required);
                 return Err(refusal.after_waiting(node.release_wait.as_secs()).into());
             }
             Err(broken) => return Err(broken),
