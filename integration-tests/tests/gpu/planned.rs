@@ -66,10 +66,12 @@ const POOL: &str = "exclusive-cpus = \"1\"\n[policy]\nexclusive-cpus = \"all\"\n
 /// One request after the other, on a node that fills up.
 pub fn what_is_planned_is_what_is_admitted(stage: &Stage) -> Result<()> {
     let world = split(stage, POOL)?;
-    world.node.sim.create_instance("0", "2g.20gb", None, true)?;
+    let foreign = world.node.sim.create_instance("0", "2g.20gb", None, true)?;
+    let theirs = format!("berth.dev/devices={}", foreign.compute[0].uuid);
     let named = format!("berth.dev/devices={}", world.state()?.gpus[5].uuid);
-    let requests: [&[&str]; 8] = [
+    let requests: [&[&str]; 9] = [
         &["berth.dev/gpus=2"],
+        &[&theirs],
         &["berth.dev/mig=1g.10gb"],
         &[&named],
         &["berth.dev/mig=2x3g.40gb", "berth.dev/numa=off"],

@@ -309,10 +309,16 @@ fn making(settled: &Settled) -> Vec<Step> {
                 true => Step::TakeOver(slot.name.clone(), slot.place()),
                 false => Step::Make(slot.name.clone(), slot.place()),
             };
-            slots.iter().map(step).collect()
+            // What others made is given as it is.
+            let made = slots.iter().filter(|slot| !is_foreign(grant, slot));
+            made.map(step).collect()
         }
         _ => Vec::new(),
     }
+}
+
+fn is_foreign(grant: &Grant, slot: &Slot) -> bool {
+    grant.slots.iter().any(|given| given.foreign && given.place() == slot.place())
 }
 
 fn labels(grants: &[Arc<Grant>]) -> Vec<String> {

@@ -71,7 +71,7 @@ impl Want {
     pub fn as_annotation(&self) -> (&'static str, String) {
         let field = match self {
             Self::Whole(_) => Field::Gpus,
-            Self::Exactly(_) => Field::Devices,
+            Self::Exactly(_) | Self::Instances(_) => Field::Devices,
             Self::Mig { .. } => Field::Mig,
         };
         let words = self.to_string();
