@@ -1,4 +1,4 @@
-//! The driver's programs, firmware and data files.
+//! The driver's programs and firmware.
 
 use std::path::Path;
 
@@ -39,19 +39,6 @@ pub(super) fn write(
     for name in ["gsp_ga10x.bin", "gsp_tu10x.bin"] {
         let path = format!("usr/lib/firmware/nvidia/{}/{name}", driver.version);
         tree.file(path, format!("simulated GSP firmware {name} {}\n", driver.version))?;
-    }
-    for (path, text) in [
-        ("etc/OpenCL/vendors/nvidia.icd", "libnvidia-opencl.so.1"),
-        (
-            "usr/share/vulkan/icd.d/nvidia_icd.json",
-            r#"{"file_format_version": "1.0.1", "ICD": {"library_path": "libGLX_nvidia.so.0", "api_version": "1.3.277"}}"#,
-        ),
-        (
-            "usr/share/glvnd/egl_vendor.d/10_nvidia.json",
-            r#"{"file_format_version": "1.0.0", "ICD": {"library_path": "libEGL_nvidia.so.0"}}"#,
-        ),
-    ] {
-        tree.line(path, text)?;
     }
     Ok(())
 }

@@ -6,19 +6,25 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::error::{At, NodeError};
-use crate::state::State;
+use crate::state::{Gpu, State};
 
 use super::write::{Tree, read};
 
 /// The driver's own major.
 pub(super) const NVIDIA: u32 = 195;
 
+/// The kernel's own, of what draws.
+pub(super) const DRM: u32 = 226;
+
 /// Dynamic majors, none of which this machine uses.
 pub(super) struct Majors {
     uvm: u32,
     caps: u32,
-    imex: u32,
+    pub imex: u32,
     nvswitch: u32,
+    pub fs: u32,
+    pub gdr: u32,
+    pub verbs: u32,
 }
 
 impl Majors {
@@ -32,7 +38,15 @@ impl Majors {
         let mut next =
             || free.next().ok_or_else(|| std::io::Error::other("all of 400-511 are taken"));
         let mut majors = || -> std::io::Result<Self> {
-            Ok(Self { uvm: next()?, caps: next()?, imex: next()?, nvswitch: next()? })
+            Ok(Self {
+                uvm: next()?,
+                caps: next()?,
+                imex: next()?,
+                nvswitch: next()?,
+                fs: next()?,
+                gdr: next()?,
+                verbs: next()?,
+            })
         };
         majors().at("find free majors in", devices)
     }
@@ -45,8 +59,14 @@ impl Majors {
             (self.imex, "nvidia-caps-imex-channels"),
         ];
         let switches = (!state.switches.is_empty()).then_some((self.nvswitch, "nvidia-nvswitch"));
-        always.into_iter().chain(switches)
+        always.into_iter().chain(switches).chain(super::extras::entries(self, state))
     }
+}
+
+/// Names and minors of what a GPU has in `/dev/dri`.
+pub(super) fn drawing(gpu: &Gpu) -> [(String, u32); 2] {
+    let (card, render) = (gpu.minor + 1, gpu.minor + 128);
+    [(format!("card{card}"), card), (format!("renderD{render}"), render)]
 }
 
 pub(super) fn write(tree: &Tree, state: &State, majors: &Majors) -> Result<(), NodeError> {
@@ -60,6 +80,13 @@ pub(super) fn write(tree: &Tree, state: &State, majors: &Majors) -> Result<(), N
     }
     for gpu in &state.gpus {
         tree.device(&format!("dev/nvidia{}", gpu.minor), (NVIDIA, gpu.minor), 0o666)?;
+    }
+    // The board's own comes first, as on any server.
+    tree.device("dev/dri/card0", (DRM, 0), 0o660)?;
+    for gpu in &state.gpus {
+        for (name, minor) in drawing(gpu) {
+            tree.device(&format!("dev/dri/{name}"), (DRM, minor), 0o660)?;
+        }
     }
     for (name, number) in [
         ("nvidiactl", (NVIDIA, 255)),

@@ -66,6 +66,10 @@ const LIBRARIES_32: &[Library] = &[
     ("libGLX_nvidia", Number(0), false),
 ];
 
+/// Libraries of the EGL platforms, which count their versions apart.
+const PLATFORMS: [(&str, &str); 2] =
+    [("libnvidia-egl-gbm", "1.1.1"), ("libnvidia-egl-wayland", "1.1.13")];
+
 /// The folder that the loader finds libraries in, below the root of the driver's files.
 pub(super) fn folder(layout: Layout) -> PathBuf {
     let multiarch = Path::new("usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH));
@@ -102,11 +106,11 @@ pub(super) fn write(
     if state.layout == Layout::DebianAlternatives {
         alternatives(&shelf)?;
     }
+    drawing(&shelf, state.layout)?;
     if Machine::host() == Machine::X86_64 {
         let folder = match state.layout {
-            Layout::Debian | Layout::DebianAlternatives | Layout::DriverContainer => {
-                "usr/lib/i386-linux-gnu".into()
-            }
+            Layout::Debian | Layout::DriverContainer => "usr/lib/i386-linux-gnu".into(),
+            Layout::DebianAlternatives => "usr/lib/i386-linux-gnu/nvidia/current".into(),
             Layout::Redhat => "usr/lib".into(),
         };
         let shelf = Shelf { tree, version: &driver.version, folder };
@@ -155,6 +159,38 @@ impl Shelf<'_> {
 
 fn name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What is beside the libraries for those who draw: EGL's platforms, GBM's backend, and the modules of the X server, each where the
+/// distribution has it.
+fn drawing(shelf: &Shelf<'_>, layout: Layout) -> Result<(), NodeError> {
+    let Shelf { tree, version, folder: own } = shelf;
+    // Debian packages the platforms apart from the driver.
+    let plain =
+        if layout == Layout::DebianAlternatives { folder(Layout::Debian) } else { own.clone() };
+    for (stem, version) in PLATFORMS {
+        let (soname, file) = (format!("{stem}.so.1"), format!("{stem}.so.{version}"));
+        tree.file(plain.join(&file), elf::shared_object(Machine::host(), &soname))?;
+        tree.link(plain.join(soname), file)?;
+    }
+    tree.link(
+        plain.join("gbm/nvidia-drm_gbm.so"),
+        Path::new("/").join(own).join("libnvidia-allocator.so.1"),
+    )?;
+    let (driver, extensions) = match layout {
+        Layout::Debian | Layout::DriverContainer => {
+            (own.join("nvidia/xorg"), own.join("nvidia/xorg"))
+        }
+        Layout::DebianAlternatives => {
+            ("usr/lib/nvidia/current".into(), "usr/lib/nvidia/current".into())
+        }
+        Layout::Redhat => (own.join("xorg/modules/drivers"), own.join("xorg/modules/extensions")),
+    };
+    let module = |soname: &str| elf::shared_object(Machine::host(), soname);
+    tree.file(driver.join("nvidia_drv.so"), module("nvidia_drv.so"))?;
+    let glx = format!("libglxserver_nvidia.so.{version}");
+    tree.file(extensions.join(&glx), module("libglxserver_nvidia.so"))?;
+    tree.link(extensions.join("libglxserver_nvidia.so"), glx)
 }
 
 /// What the loader finds is a link to /etc/alternatives, and from there, both absolute, to the folder of the driver.

@@ -5,7 +5,9 @@
 mod binaries;
 mod capabilities;
 mod cpus;
+mod data;
 mod dev;
+mod extras;
 mod libraries;
 mod pci;
 mod proc;
@@ -36,6 +38,7 @@ pub(crate) fn build(root: &Path, state: &State, parts: Option<&Parts>) -> Result
     let majors = dev::Majors::free()?;
     proc::devices(&tree, state, &majors)?;
     dev::write(&tree, state, &majors)?;
+    extras::write(&tree, state, &majors)?;
     if let (Some(parts), Some(driver)) = (parts, &state.driver) {
         let own = root.join(state.layout.driver_root());
         let files = Tree::open(&own);
@@ -45,6 +48,7 @@ pub(crate) fn build(root: &Path, state: &State, parts: Option<&Parts>) -> Result
         }
         libraries::write(&files, state, driver, &parts.nvml)?;
         binaries::write(&files, state, driver, &parts.nvidia_smi)?;
+        data::write(&files, state, driver)?;
         if apart {
             loader_cache(&own);
         }

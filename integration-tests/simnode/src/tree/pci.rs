@@ -8,6 +8,7 @@ use crate::model::Model;
 use crate::pci::{PciAddress, Route};
 use crate::state::{Gpu, State};
 
+use super::dev;
 use super::write::Tree;
 
 const BUS: &str = "sys/bus/pci";
@@ -35,7 +36,23 @@ pub(super) fn write(tree: &Tree, state: &State) -> Result<(), NodeError> {
         functions.insert(*address, nvswitch(*address, state));
     }
     functions.iter().try_for_each(|(address, function)| one(tree, state, *address, function))?;
-    state.gpus.iter().try_for_each(|gpu| speed(tree, gpu))
+    state.gpus.iter().try_for_each(|gpu| speed(tree, gpu))?;
+    if state.driver.is_some() {
+        state.gpus.iter().try_for_each(|gpu| drm(tree, gpu))
+    } else {
+        Ok(())
+    }
+}
+
+/// What draws, with the driver's `nvidia-drm`.
+fn drm(tree: &Tree, gpu: &Gpu) -> Result<(), NodeError> {
+    let folder = format!("sys/devices/{}/drm", gpu.route.sysfs());
+    for (name, minor) in dev::drawing(gpu) {
+        tree.line(format!("{folder}/{name}/dev"), format!("{}:{minor}", dev::DRM))?;
+        let target = format!("../../devices/{}/drm/{name}", gpu.route.sysfs());
+        tree.link(format!("sys/class/drm/{name}"), target)?;
+    }
+    Ok(())
 }
 
 /// `/sys/bus/pci/drivers/nvidia`, while the driver is loaded.

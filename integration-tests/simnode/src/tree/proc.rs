@@ -13,7 +13,7 @@ use super::write::{Tree, read};
 
 const DRIVER: &str = "proc/driver/nvidia";
 const CAPS: &str = "proc/driver/nvidia-caps";
-const MODULES: [&str; 3] = ["nvidia", "nvidia_uvm", "nvidia_modeset"];
+const MODULES: [&str; 4] = ["nvidia", "nvidia_uvm", "nvidia_modeset", "nvidia_drm"];
 
 /// `/proc/devices`: this machine's, and those of the driver.
 pub(super) fn devices(tree: &Tree, state: &State, majors: &Majors) -> Result<(), NodeError> {
@@ -30,10 +30,12 @@ pub(super) fn devices(tree: &Tree, state: &State, majors: &Majors) -> Result<(),
         // The first one's name changed with R550.
         let gpus = if driver.branch() >= 550 { "nvidia" } else { "nvidia-frontend" };
         let own = [gpus, "nvidia-modeset", "nvidiactl"].map(|name| (super::dev::NVIDIA, name));
-        let own = own.into_iter().chain(majors.entries(state));
+        let own = own.into_iter().chain([(super::dev::DRM, "drm")]).chain(majors.entries(state));
         lines.extend(own.map(|(number, name)| (number, name.to_owned())));
     }
     lines.sort();
+    // This machine may draw, too.
+    lines.dedup();
     let lines: String = lines.iter().map(|(number, name)| format!("{number:3} {name}\n")).collect();
     tree.file("proc/devices", format!("Character devices:\n{lines}\nBlock devices:{blocks}"))
 }
