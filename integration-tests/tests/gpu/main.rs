@@ -1,6 +1,7 @@
 //! Containers with GPUs, on simulated nodes: real containerd, real runc, real device rules; only the hardware is not there.
 
 mod allocated;
+mod breadth;
 mod brought;
 mod calls;
 mod cdi;
@@ -184,6 +185,14 @@ fn main() -> ExitCode {
             scene!(brought::what_is_brought_is_the_node_s),
             scene!(brought::what_is_brought_by_binds_is_the_node_s),
             scene!(brought::a_service_that_the_node_has_not_is_not_looked_for),
+            scene!(smoke breadth::each_part_of_the_driver_brings_its_own_and_nothing_else),
+            scene!(breadth::nodes_for_drawing_are_of_the_granted_gpu_and_no_other_opens),
+            scene!(breadth::debian_s_loader_opens_all_of_it),
+            scene!(breadth::red_hat_s_loader_opens_all_of_it),
+            scene!(breadth::libraries_of_32_bits_are_apart_and_in_nobody_s_way),
+            scene!(breadth::hosts_of_every_layout_bring_the_same),
+            scene!(breadth::where_the_driver_is_no_layer_the_same_is_bound),
+            scene!(breadth::a_part_that_the_node_has_not_is_refused_and_all_means_what_it_has),
             scene!(hosts::a_red_hat_host_s_driver_is_found),
             scene!(hosts::the_driver_behind_debian_s_alternatives_is_found),
             scene!(roots::an_overlay_has_the_driver_as_a_layer),

@@ -79,11 +79,6 @@ pub fn what_is_not_in_this_version(stage: &Stage) -> Result<()> {
             &["gpus=1", "extras=rdma"],
             "berth: annotation berth.dev/extras=\"rdma\": extras is not in this version; leave it out",
         ),
-        (
-            &["gpus=1", "driver-capabilities=video"],
-            "berth: annotation berth.dev/driver-capabilities=\"video\": driver capability video is not in this version; \
-             write compute, utility or both, or leave it out",
-        ),
     ] {
         refuses(&world, annotations, words)?;
     }

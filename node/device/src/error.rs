@@ -98,13 +98,29 @@ pub enum DeviceError {
     },
     /// The driver's files are not where they were looked for.
     #[error(
-        "{library} of driver {version} is not below {root} (looked in {}); install the driver's \
-         libraries of the loaded version, or set node.driver-root",
+        "{library} of driver {version}, for {capability}, is not below {root} (looked in {}); install the \
+         driver's libraries of the loaded version, or set node.driver-root",
         searched.join(", "), root = root.display()
     )]
     NoLibrary {
         /// The file that every driver has.
         library: &'static str,
+        /// Version of the loaded driver.
+        version: String,
+        /// The driver capability that is nothing without it.
+        capability: &'static str,
+        /// The driver's root.
+        root: PathBuf,
+        /// Directories below it.
+        searched: Vec<String>,
+    },
+    /// Of those for 32-bit programs there is none.
+    #[error(
+        "no 32-bit library of driver {version}, for compat32, is below {root} (looked in {}); install the \
+         driver's 32-bit libraries of the loaded version, or leave compat32 out",
+        searched.join(", "), root = root.display()
+    )]
+    NoNarrowLibrary {
         /// Version of the loaded driver.
         version: String,
         /// The driver's root.

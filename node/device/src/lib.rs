@@ -33,7 +33,7 @@ pub use host::Host;
 pub use keep::{forget, keep, kept, sweep};
 #[cfg(feature = "nvml")]
 pub use nvidia::driver::prepare_driver;
-pub use nvidia::driver::{DriverTree, Library, driver_tree, old_trees};
+pub use nvidia::driver::{DriverTree, Library, Width, driver_tree, old_trees};
 pub use nvidia::inventory::{instances_now, inventory};
 #[cfg(feature = "nvml")]
 pub use nvidia::mig::act::{Migs, migs, switch_mode};

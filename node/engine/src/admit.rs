@@ -146,6 +146,7 @@ struct Work<'a> {
     layered: bool,
     prior_edits: Option<oci_specs::Edits>,
     pinning: &'a Pinning,
+    capabilities: &'a Capabilities,
 }
 
 impl Node {
@@ -215,6 +216,7 @@ impl Node {
             layered,
             prior_edits,
             pinning: &pinning,
+            capabilities: &capabilities,
         };
         let made = instances::make(self, &ledger, &grant, &mut known, fresh);
         let (env, placings) = match made.and_then(|grant| self.apply(work, &grant, bundle)) {
@@ -316,10 +318,10 @@ impl Node {
         grant: &Grant,
         bundle: &Bundle,
     ) -> Result<(Variables, Vec<Placing>), Denied> {
-        let Work { ask, inventory, tree, layered, prior_edits, pinning } = work;
+        let Work { ask, inventory, tree, layered, prior_edits, pinning, capabilities } = work;
         let gpus = gpus_of(grant, inventory);
         let migs = migs_of(grant);
-        let nodes = device::device_nodes(&self.host, &gpus, &migs)?;
+        let nodes = device::device_nodes(&self.host, &gpus, &migs, capabilities)?;
         if ask.has_user_namespace {
             device::stand_on_the_host(&self.host, &nodes).map_err(|(path, why)| {
                 let why =
@@ -431,5 +433,5 @@ fn fits(tree: &DriverTree, layers: &[PathBuf]) -> bool {
         let mut found = found.peekable();
         found.peek().is_none_or(is_like_ours) && found.all(|meta| meta.is_dir())
     };
-    !layers.is_empty() && tree.directories().iter().all(fits)
+    !layers.is_empty() && tree.directories.iter().all(fits)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use device::loader_cache::{self, Libc};
 use device::rootfs::{Kind, Root};
-use device::{DriverTree, Placing};
+use device::{DriverTree, Library, Placing, Width};
 use plan::{Capability, GrantId, Warning};
 
 use crate::admit::{Admission, Given};
@@ -58,7 +58,7 @@ impl Node {
             return Err(fault(format!(
                 "{} is hidden by what the container wrote there before it was restarted; \
                  create the container anew",
-                tree.lib_dir
+                tree.lib_dirs.join(":")
             )));
         }
         Ok(root)
@@ -73,7 +73,10 @@ impl Node {
         let libraries: Vec<loader_cache::Entry> = tree
             .libraries
             .iter()
-            .map(|library| loader_cache::Entry::native(&library.soname, &library.path))
+            .map(|Library { soname, path, width }| match width {
+                Width::Native => loader_cache::Entry::native(soname, path),
+                Width::Narrow => loader_cache::Entry::of_32_bits(soname, path),
+            })
             .collect();
         let compat = if given.capabilities.has(Capability::Compute) {
             loader_cache::compat_entries(root, &given.driver).map_err(|error| error.to_string())?
@@ -83,7 +86,8 @@ impl Node {
         if !compat.is_empty() && (given.own_root || root.is_overlay()) {
             keep_order(given, root);
         }
-        let merged = loader_cache::merged(root, &libraries, &tree.lib_dir, &compat)
+        let lib_dirs: Vec<&str> = tree.lib_dirs.iter().map(String::as_str).collect();
+        let merged = loader_cache::merged(root, &libraries, &lib_dirs, &compat)
             .map_err(|error| error.to_string())?;
         let Some(bytes) = merged else { return Ok(()) };
         // A plain folder that was there before the container stays after it: what it has is covered, not changed. Where it has no cache,
@@ -98,7 +102,7 @@ impl Node {
             Ok(()) => Ok(()),
             Err(error) if error.is_read_only() && has_one => self.cover(given, &bytes),
             Err(error) if error.is_read_only() => {
-                let (cache, libraries) = (loader_cache::PATH.to_owned(), tree.lib_dir.clone());
+                let (cache, libraries) = (loader_cache::PATH.to_owned(), tree.lib_dirs.join(":"));
                 given.note(&Warning::NoLoaderCache { cache, libraries });
                 Ok(())
             }

@@ -97,14 +97,13 @@ fn sockets(host: &Host, tree: &DriverTree) -> Vec<Mount> {
         .collect()
 }
 
-/// One bind for the libraries, and one for each file that has its place among the image's own.
+/// One bind for each directory of libraries, and one for each file that has its place among the image's own. What is a link in the tree is
+/// bound as what it leads to there.
 fn binds(tree: &DriverTree) -> Vec<Mount> {
     let options = ["ro", "rbind", "rprivate", "nosuid", "nodev"];
     let conf = DriverTree::LOADER_CONF.to_owned();
-    let places = std::iter::once(&tree.lib_dir)
-        .chain(&tree.binaries)
-        .chain(&tree.firmware)
-        .chain(std::iter::once(&conf));
+    let files = tree.binaries.iter().chain(&tree.firmware).chain(&tree.data);
+    let places = tree.lib_dirs.iter().chain(files).chain(std::iter::once(&conf));
     places
         .map(|place| {
             let source = tree.path.join(place.trim_start_matches('/'));

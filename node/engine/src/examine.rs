@@ -117,7 +117,7 @@ impl Node {
 
     fn device_nodes(&self, inventory: &Inventory) -> Result<Vec<DeviceNode>, Fault> {
         let gpus: Vec<&Gpu> = inventory.gpus.iter().collect();
-        Ok(device::device_nodes(&self.host, &gpus, &[])?)
+        Ok(device::device_nodes(&self.host, &gpus, &[], &Capabilities::default())?)
     }
 
     fn nodes(&self, inventory: &Inventory) -> Check {

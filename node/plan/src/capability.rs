@@ -10,9 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::BadName;
 
-/// What is brought in this version; the other names are known, and refused or left out.
-const BROUGHT: [Capability; 2] = [Capability::Compute, Capability::Utility];
-
 /// What a list should have been.
 const LIST: &str =
     "a driver capability (compute, utility, video, graphics, display, ngx, compat32, all)";
@@ -33,7 +30,7 @@ pub enum Capability {
     Display,
     /// NGX.
     Ngx,
-    /// 32-bit libraries.
+    /// The 32-bit libraries of the others.
     Compat32,
 }
 
@@ -86,23 +83,35 @@ impl Capabilities {
         self.0.contains(&one)
     }
 
-    /// Those of them that this version cannot bring.
-    pub fn not_brought(&self) -> impl Iterator<Item = Capability> + '_ {
-        self.0.iter().copied().filter(|one| !BROUGHT.contains(one))
+    /// Whether they are all that there are: `all` means what the node has of each, while one that is named has to be there.
+    pub fn is_all(&self) -> bool {
+        self.0.len() == Capability::ALL.len()
+    }
+
+    /// Whether `compat32` stands alone, so that there is nothing whose 32-bit libraries it could bring.
+    pub fn is_compat32_alone(&self) -> bool {
+        self.0.iter().eq([&Capability::Compat32])
+    }
+
+    /// Whether what draws is among them: it comes with the GPUs' nodes in `/dev/dri`.
+    pub fn draws(&self) -> bool {
+        self.has(Capability::Graphics) || self.has(Capability::Display)
     }
 }
 
-/// What a container gets: its annotation's capabilities, else those of `NVIDIA_DRIVER_CAPABILITIES` (`env`) that this version brings.
+/// What a container gets: its annotation's capabilities, else what `NVIDIA_DRIVER_CAPABILITIES` (`env`) leaves of the default.
 ///
-/// The variable comes from the image, so it narrows and never refuses: names that nobody knows are passed over. Where nothing is
-/// left (or it is unset, or empty) the default applies, as in NVIDIA's toolkit: no image means "a GPU without a driver".
+/// The variable comes from the image, so it narrows and never widens or refuses: names that nobody knows are passed over, and whoever
+/// wants more than the default writes the annotation. Where nothing is left (or it is unset, or empty) the default applies, as in
+/// NVIDIA's toolkit: no image means "a GPU without a driver".
 pub fn effective(annotation: Option<&Capabilities>, env: Option<&str>) -> Capabilities {
     if let Some(asked) = annotation {
         return asked.clone();
     }
     let names: Vec<&str> = env.unwrap_or_default().split(',').map(str::trim).collect();
     let named = |one: &Capability| names.contains(&"all") || names.contains(&one.name());
-    let narrowed: BTreeSet<Capability> = BROUGHT.into_iter().filter(named).collect();
+    let Capabilities(default) = Capabilities::default();
+    let narrowed: BTreeSet<Capability> = default.into_iter().filter(named).collect();
     if narrowed.is_empty() { Capabilities::default() } else { Capabilities(narrowed) }
 }
 
@@ -162,6 +171,13 @@ mod tests {
     }
 
     #[test]
+    fn compat32_alone_is_told_from_compat32_beside_others() {
+        let of = |text: &str| text.parse::<Capabilities>().expect("names").is_compat32_alone();
+        assert!(of("compat32") && of("compat32,compat32"));
+        assert!(!of("compute,compat32") && !of("compute") && !of("all"));
+    }
+
+    #[test]
     fn the_annotation_beats_the_image() {
         let asked: Capabilities = "compute".parse().expect("a name");
         assert_eq!(effective(Some(&asked), Some("all")), asked);
@@ -178,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_names_nothing_that_can_be_brought_gets_the_default() {
+    fn an_image_that_names_nothing_of_the_default_gets_it() {
         for env in [None, Some(""), Some("video"), Some("nonsense"), Some(",")] {
             assert_eq!(effective(None, env), Capabilities::default(), "{env:?}");
         }

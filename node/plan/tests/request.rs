@@ -213,14 +213,9 @@ fn devices_are_of_one_kind() {
 
 #[test]
 fn fields_of_later_versions_say_so_and_what_to_do() {
-    for (field, value) in [
-        ("memory", "8Gi"),
-        ("compute", "25%"),
-        ("extras", "gds"),
-        ("isolation", "limited"),
-        ("driver-capabilities", "compute,video"),
-        ("driver-capabilities", "all"),
-    ] {
+    for (field, value) in
+        [("memory", "8Gi"), ("compute", "25%"), ("extras", "gds"), ("isolation", "limited")]
+    {
         let words = refused(&[(&format!("berth.dev/{field}"), value)], None);
         assert!(words.contains("is not in this version; "), "{field}: {words}");
     }
@@ -231,6 +226,23 @@ fn fields_of_later_versions_say_so_and_what_to_do() {
     assert_eq!(
         refused(&[("berth.dev/gpus", "1"), ("berth.dev/isolation", "view")], None),
         "berth: annotation berth.dev/isolation=\"view\": isolation: view is not in this version; write any, or leave it out"
+    );
+}
+
+#[test]
+fn every_part_of_the_driver_may_be_asked_for_and_compat32_beside_others_only() {
+    let asked = |value: &str| {
+        let request =
+            parse(&[("berth.dev/gpus", "1"), ("berth.dev/driver-capabilities", value)], None);
+        request.and_then(|request| request.capabilities).expect("some").to_string()
+    };
+    assert_eq!(asked("graphics, display,video,ngx"), "video,graphics,display,ngx");
+    assert_eq!(asked("compat32,utility"), "utility,compat32");
+    assert_eq!(asked("all"), "compute,utility,video,graphics,display,ngx,compat32");
+    assert_eq!(
+        refused(&[("berth.dev/gpus", "1"), ("berth.dev/driver-capabilities", "compat32")], None),
+        "berth: annotation berth.dev/driver-capabilities=\"compat32\": compat32 brings the 32-bit libraries of those that stand beside it, \
+         and none does; write for example berth.dev/driver-capabilities: \"compute,utility,compat32\""
     );
 }
 

@@ -90,6 +90,15 @@ impl Arch {
         }
     }
 
+    /// The flags of the glibc libraries of the 32-bit programs that it runs, too: plain `FLAG_ELF_LIBC6` for i386, whose loader knows
+    /// no other; with `FLAG_ARM_LIBHF` for Arm.
+    pub fn flags_of_32_bits(self) -> i32 {
+        match self {
+            Self::X86_64 => 0x0003,
+            Self::Aarch64 => 0x0903,
+        }
+    }
+
     /// As file names of loaders have it.
     fn name(self) -> &'static str {
         match self {
@@ -117,18 +126,19 @@ impl LoaderCache {
         Ok(Self { contents })
     }
 
-    /// Puts `ours` in. What a former merge put in from `lib_dir` goes, and so does every other entry that
+    /// Puts `ours` in. What a former merge put in from `lib_dirs` goes, and so does every other entry that
     /// the loader could take for one of ours: the same name as the loader compares names, of the same
     /// kind or of none in particular. Of two of ours with one name and kind the first stays.
-    pub fn merge(&mut self, ours: &[Entry], lib_dir: &str) -> Result<(), CacheError> {
+    pub fn merge(&mut self, ours: &[Entry], lib_dirs: &[&str]) -> Result<(), CacheError> {
         let mut added: Vec<Record> = Vec::with_capacity(ours.len());
         for entry in ours {
             added.push(entry.record()?);
         }
         added.sort_by(order::compare);
         added.dedup_by(|next, kept| kept.flags == next.flags && same_name(kept, next));
-        let dir = lib_dir.trim_end_matches('/').as_bytes();
-        self.contents.records.retain(|old| !is_below(&old.path, dir) && !shadowed(old, &added));
+        let dirs = || lib_dirs.iter().map(|dir| dir.trim_end_matches('/').as_bytes());
+        let former = |old: &Record| dirs().any(|dir| is_below(&old.path, dir));
+        self.contents.records.retain(|old| !former(old) && !shadowed(old, &added));
         self.contents.records.append(&mut added);
         self.contents.records.sort_by(order::compare);
         Ok(())
@@ -161,6 +171,11 @@ impl Entry {
     /// A library for this machine.
     pub fn native(soname: &str, path: &str) -> Self {
         Self { soname: soname.to_owned(), path: path.to_owned(), flags: Arch::NATIVE.flags() }
+    }
+
+    /// A library for the 32-bit programs of this machine.
+    pub fn of_32_bits(soname: &str, path: &str) -> Self {
+        Self { flags: Arch::NATIVE.flags_of_32_bits(), ..Self::native(soname, path) }
     }
 
     fn record(&self) -> Result<Record, CacheError> {
@@ -201,19 +216,19 @@ fn is_below(path: &[u8], dir: &[u8]) -> bool {
 }
 
 /// The cache that a container of this root is to have: the image's own, merged with `libraries`, which live
-/// in `lib_dir`. Those of `compat`, the image's own newer driver (see [`compat_entries`]), come first. None
+/// in `lib_dirs`. Those of `compat`, the image's own newer driver (see [`compat_entries`]), come first. None
 /// if the image's cache already is exactly this.
 pub fn merged(
     root: &Root,
     libraries: &[Entry],
-    lib_dir: &str,
+    lib_dirs: &[&str],
     compat: &[Entry],
 ) -> Result<Option<Vec<u8>>, CacheError> {
     let own = root.read(PATH, LARGEST as u64)?.unwrap_or_default();
     let mut cache = LoaderCache::parse(&own)?;
     // The first of one name stays, so the node's own give way.
     let ours: Vec<Entry> = compat.iter().chain(libraries).cloned().collect();
-    cache.merge(&ours, lib_dir)?;
+    cache.merge(&ours, lib_dirs)?;
     let bytes = cache.to_bytes();
     Ok((bytes != own).then_some(bytes))
 }
@@ -222,10 +237,10 @@ pub fn merged(
 pub fn install(
     root: &Root,
     libraries: &[Entry],
-    lib_dir: &str,
+    lib_dirs: &[&str],
     compat: &[Entry],
 ) -> Result<(), CacheError> {
-    if let Some(cache) = merged(root, libraries, lib_dir, compat)? {
+    if let Some(cache) = merged(root, libraries, lib_dirs, compat)? {
         root.make_dirs("/etc", 0o755)?;
         root.replace(PATH, &cache, 0o644)?;
     }

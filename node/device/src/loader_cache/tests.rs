@@ -110,7 +110,7 @@ proptest! {
         ours in entries(),
     ) {
         let mut cache = cache_of(records.clone());
-        cache.merge(&ours, LIB_DIR).unwrap();
+        cache.merge(&ours, &[LIB_DIR]).unwrap();
         let all = &cache.contents.records;
         prop_assert!(all.is_sorted_by(|one, next| compare(one, next) != Ordering::Greater));
         for entry in &ours {
@@ -131,7 +131,7 @@ proptest! {
             prop_assert_eq!(kept, !shadowed, "{:?}", old);
         }
         let once = cache.to_bytes();
-        cache.merge(&ours, LIB_DIR).unwrap();
+        cache.merge(&ours, &[LIB_DIR]).unwrap();
         prop_assert_eq!(cache.to_bytes(), once);
     }
 
@@ -229,7 +229,7 @@ fn a_small_file_that_names_one_long_string_very_often_is_refused() {
 #[test]
 fn an_entry_that_no_cache_could_hold_is_refused() {
     for bad in [entry("", "/x"), entry("libx.so", "x"), entry("libx\0.so", "/x")] {
-        let result = LoaderCache::default().merge(&[bad], LIB_DIR);
+        let result = LoaderCache::default().merge(&[bad], &[LIB_DIR]);
         assert!(matches!(result, Err(CacheError::BadEntry { .. })));
     }
 }
@@ -244,12 +244,12 @@ fn image() -> (tempfile::TempDir, Root) {
 fn installing_twice_changes_nothing_more_and_a_missing_cache_becomes_ours() {
     let (directory, root) = image();
     let libraries = [ours("libcuda.so.1"), ours("libnvidia-ml.so.1")];
-    install(&root, &libraries, LIB_DIR, &[]).unwrap();
+    install(&root, &libraries, &[LIB_DIR], &[]).unwrap();
     let once = fs::read(directory.path().join("etc/ld.so.cache")).unwrap();
     assert_eq!(LoaderCache::parse(&once).unwrap().entries().len(), 2);
     assert!(once.ends_with(b"berth"), "ldconfig -p says who made it");
-    assert_eq!(merged(&root, &libraries, LIB_DIR, &[]).unwrap(), None);
-    install(&root, &libraries, LIB_DIR, &[]).unwrap();
+    assert_eq!(merged(&root, &libraries, &[LIB_DIR], &[]).unwrap(), None);
+    install(&root, &libraries, &[LIB_DIR], &[]).unwrap();
     assert_eq!(fs::read(directory.path().join("etc/ld.so.cache")).unwrap(), once);
 }
 
@@ -259,12 +259,12 @@ fn a_cache_that_cannot_be_understood_stays_and_is_named() {
     let file = directory.path().join("etc/ld.so.cache");
     fs::create_dir(directory.path().join("etc")).unwrap();
     fs::write(&file, b"garbage").unwrap();
-    let error = install(&root, &[ours("libcuda.so.1")], LIB_DIR, &[]).unwrap_err();
+    let error = install(&root, &[ours("libcuda.so.1")], &[LIB_DIR], &[]).unwrap_err();
     assert!(error.to_string().contains("/etc/ld.so.cache"), "{error}");
     assert_eq!(fs::read(&file).unwrap(), b"garbage");
 
     fs::write(&file, b"").unwrap();
-    install(&root, &[ours("libcuda.so.1")], LIB_DIR, &[]).unwrap();
+    install(&root, &[ours("libcuda.so.1")], &[LIB_DIR], &[]).unwrap();
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn a_cache_that_is_a_link_to_the_node_is_neither_read_nor_written() {
     fs::write(&victim, &theirs).unwrap();
     fs::create_dir(directory.path().join("etc")).unwrap();
     symlink(&victim, directory.path().join("etc/ld.so.cache")).unwrap();
-    install(&root, &[ours("libcuda.so.1")], LIB_DIR, &[]).unwrap();
+    install(&root, &[ours("libcuda.so.1")], &[LIB_DIR], &[]).unwrap();
     assert_eq!(fs::read(&victim).unwrap(), theirs);
     let made = fs::read(directory.path().join("etc/ld.so.cache")).unwrap();
     assert_eq!(LoaderCache::parse(&made).unwrap().entries(), [ours("libcuda.so.1")]);
@@ -305,7 +305,7 @@ fn a_newer_driver_in_the_image_comes_before_the_nodes() {
     ]);
     let compat = compat_entries(&root, "535.183.01").unwrap();
     let libraries = ["libcuda.so.1", "libcudadebugger.so.1", "libnvidia-ptxjitcompiler.so.1"];
-    install(&root, &libraries.map(ours), LIB_DIR, &compat).unwrap();
+    install(&root, &libraries.map(ours), &[LIB_DIR], &compat).unwrap();
     let bytes = fs::read(directory.path().join("etc/ld.so.cache")).unwrap();
     let entries = LoaderCache::parse(&bytes).unwrap().entries();
     let paths_of = |soname: &str| -> Vec<&str> {
@@ -320,7 +320,7 @@ fn a_newer_driver_in_the_image_comes_before_the_nodes() {
 
     // Once the node's driver has caught up, its own come back.
     let (libraries, none) = (libraries.map(ours), compat_entries(&root, "550.90.07").unwrap());
-    install(&root, &libraries, LIB_DIR, &none).unwrap();
+    install(&root, &libraries, &[LIB_DIR], &none).unwrap();
     let bytes = fs::read(directory.path().join("etc/ld.so.cache")).unwrap();
     let entries = LoaderCache::parse(&bytes).unwrap().entries();
     assert!(entries.contains(&ours("libcuda.so.1")), "{entries:?}");

@@ -76,6 +76,11 @@ impl Fake {
         self.write(path, elf(Some(soname)));
     }
 
+    /// A library of the driver for 32-bit programs.
+    pub(crate) fn library_of_32_bits(&self, path: &str, soname: &str) {
+        self.write(path, elf_of_32_bits(soname));
+    }
+
     /// A stand-in for `berth`.
     pub(crate) fn tool(&self, script: &str) -> Tool {
         Tool {
@@ -142,6 +147,27 @@ pub(crate) fn elf(soname: Option<&str>) -> Vec<u8> {
     word(&mut bytes, &[2 | 4 << 32, DYNAMIC, ADDRESS + DYNAMIC, ADDRESS + DYNAMIC, 48, 48, 8]);
     let name = if soname.is_some() { 14 } else { 21 };
     word(&mut bytes, &[name, 1, 5, ADDRESS + STRINGS, 0, 0]);
+    bytes.extend(strings.as_bytes());
+    bytes
+}
+
+/// The same for 32-bit programs.
+pub(crate) fn elf_of_32_bits(soname: &str) -> Vec<u8> {
+    const SEGMENTS: u32 = 52;
+    const DYNAMIC: u32 = SEGMENTS + 2 * 32;
+    const STRINGS: u32 = DYNAMIC + 3 * 8;
+    const ADDRESS: u32 = 0x1000;
+    let machine: u32 = if cfg!(target_arch = "aarch64") { 40 } else { 3 };
+    let strings = format!("\0{soname}\0");
+    let length = STRINGS + u32::try_from(strings.len()).expect("a short name");
+    let mut bytes = b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    // Kind and machine share a word, as do the sizes and numbers at the end of the header.
+    let header = [3 | machine << 16, 1, 0, SEGMENTS, 0, 0, 52 | 32 << 16, 2, 0];
+    let load = [1, 0, ADDRESS, ADDRESS, length, length, 4, 0x1000];
+    let dynamic = [2, DYNAMIC, ADDRESS + DYNAMIC, ADDRESS + DYNAMIC, 24, 24, 4, 4];
+    let entries = [14, 1, 5, ADDRESS + STRINGS, 0, 0];
+    let words = header.iter().chain(&load).chain(&dynamic).chain(&entries);
+    words.for_each(|word| bytes.extend(word.to_le_bytes()));
     bytes.extend(strings.as_bytes());
     bytes
 }

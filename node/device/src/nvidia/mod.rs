@@ -2,6 +2,7 @@
 //!
 //! Decides nothing; the facts of this one vendor are here and nowhere else.
 
+mod dri;
 pub(crate) mod driver;
 pub(crate) mod inventory;
 pub(crate) mod mig;

@@ -9,8 +9,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use nix::sys::stat::{Mode, SFlag, major, makedev, minor, mknod};
-use plan::Gpu;
+use plan::{Capabilities, Gpu};
 
+use super::dri;
 use crate::error::{DeviceError, file};
 use crate::{Host, keep};
 
@@ -43,8 +44,9 @@ pub struct LinkProblem {
     pub why: String,
 }
 
-/// `nvidiactl` among the driver's minors.
+/// `nvidiactl` and `nvidia-modeset` among the driver's minors.
 const CONTROL: u32 = 255;
+const MODESET: u32 = 254;
 
 /// A MIG device: a compute instance in a GPU instance, as the driver numbers them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -67,7 +69,8 @@ impl MigDevice {
 }
 
 /// Nodes of these GPUs, of these MIG devices on them, and those that every CUDA program opens, in a fixed order. The `nvidia-uvm` ones come where its module
-/// is loaded.
+/// is loaded. With capabilities that draw, so do `nvidia-modeset` and what the GPUs have in `/dev/dri`; that would be all of a GPU, so that
+/// MIG devices have none of it.
 ///
 /// # Errors
 /// When the driver has no major, a MIG device is not there, or a node on the host is not the device that its name says.
@@ -75,6 +78,7 @@ pub fn device_nodes(
     host: &Host,
     gpus: &[&Gpu],
     migs: &[MigDevice],
+    capabilities: &Capabilities,
 ) -> Result<Vec<DeviceNode>, DeviceError> {
     let path = host.path("/proc/devices");
     let majors = Majors::parse(&keep::read_text(&path)?);
@@ -88,26 +92,37 @@ pub fn device_nodes(
         wanted.push(all("nvidia-uvm".into(), uvm, 0));
         wanted.push(all("nvidia-uvm-tools".into(), uvm, 1));
     }
+    if capabilities.draws() {
+        let modeset = majors.of("nvidia-modeset");
+        wanted.extend(modeset.map(|major| all("nvidia-modeset".to_owned(), major, MODESET)));
+    }
     let mut minors: Vec<u32> = gpus.iter().map(|gpu| gpu.minor).collect();
     minors.sort_unstable();
     wanted.extend(minors.into_iter().map(|minor| all(format!("nvidia{minor}"), driver, minor)));
     if !migs.is_empty() {
         let major = majors.of("nvidia-caps").ok_or_else(|| missing("nvidia-caps"))?;
-        wanted.extend(capabilities(host, major, migs)?);
+        wanted.extend(mig_capabilities(host, major, migs)?);
+    } else if capabilities.draws() {
+        wanted.extend(dri::wanted(host, gpus)?);
     }
     wanted.into_iter().map(|wanted| node(host, wanted)).collect()
 }
 
 /// A node that is wanted, and the mode that it has where the host has none.
-struct Wanted {
-    name: String,
-    major: u32,
-    minor: u32,
-    mode: u32,
+pub(super) struct Wanted {
+    /// Below `/dev`.
+    pub(super) name: String,
+    pub(super) major: u32,
+    pub(super) minor: u32,
+    pub(super) mode: u32,
 }
 
 /// The nodes that let a process use these MIG devices. An open of one is all that the driver looks at.
-fn capabilities(host: &Host, major: u32, migs: &[MigDevice]) -> Result<Vec<Wanted>, DeviceError> {
+fn mig_capabilities(
+    host: &Host,
+    major: u32,
+    migs: &[MigDevice],
+) -> Result<Vec<Wanted>, DeviceError> {
     let mut wanted = Vec::new();
     for access in migs.iter().flat_map(MigDevice::access) {
         let Capability { minor, mode } = capability(host, &access)?;

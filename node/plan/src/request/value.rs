@@ -9,7 +9,7 @@ use super::{Cpus, Numa, Want, Written};
 use crate::capability::Capabilities;
 use crate::ids::{GpuUuid, MigUuid};
 use crate::refusal::Refusal;
-use crate::words::{listed, quoted};
+use crate::words::quoted;
 
 /// The most GPUs that one claim may name; no node has more.
 const MOST: u32 = 64;
@@ -138,19 +138,19 @@ fn device_problem(name: &str) -> String {
     }
 }
 
-/// `driver-capabilities`: what this version brings.
+/// `driver-capabilities`: names between commas. `compat32` says of what kind the others' libraries are to be as well, so it needs one.
 pub(super) fn capabilities(written: &Written<'_>) -> Result<Capabilities, Refusal> {
-    let example = "compute,utility";
     let asked = written.value.parse::<Capabilities>();
     let asked = asked.map_err(|bad| {
-        written.malformed(&format!("{} is not {}", quoted(&bad.text), bad.what), example)
+        let problem = format!("{} is not {}", quoted(&bad.text), bad.what);
+        written.malformed(&problem, "compute,utility")
     })?;
-    let missing: Vec<&str> = asked.not_brought().map(|one| one.name()).collect();
-    if missing.is_empty() {
-        return Ok(asked);
+    if asked.is_compat32_alone() {
+        let problem =
+            "compat32 brings the 32-bit libraries of those that stand beside it, and none does";
+        return Err(written.malformed(problem, "compute,utility,compat32"));
     }
-    let what = format!("driver capability {}", listed(&missing));
-    Err(written.not_in_this_version(&what, "write compute, utility or both, or leave it out"))
+    Ok(asked)
 }
 
 /// The most CPUs that one container may ask for; no machine has more.

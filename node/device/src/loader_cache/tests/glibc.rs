@@ -64,7 +64,7 @@ fn ldconfig_lists_exactly_the_merged_set() {
     ]);
     let added = [("libcuda.so.1", 0x0303), ("libnvidia-ml.so.1", 0x0303)]
         .map(|(soname, flags)| Entry { flags, ..ours(soname) });
-    cache.merge(&added, &format!("{LIB_DIR}/")).unwrap();
+    cache.merge(&added, &[&format!("{LIB_DIR}/")]).unwrap();
     let Some(lines) = printed(&cache.to_bytes()) else {
         println!("skipped: needs ldconfig");
         return;
@@ -165,7 +165,7 @@ fn the_real_loader_takes_ours_and_still_finds_the_rest() {
     assert!(machine.says().contains("cannot open shared object file"), "{}", machine.says());
 
     // Without a cache of the image's own: libc is found in the loader's default directories.
-    install(&root, &[ours("libprobe.so.1")], LIB_DIR, &[]).unwrap();
+    install(&root, &[ours("libprobe.so.1")], &[LIB_DIR], &[]).unwrap();
     assert_eq!(machine.says(), "ours");
 
     // With one that the image's ldconfig made, and a driver library of its own in it.
@@ -177,17 +177,17 @@ fn the_real_loader_takes_ours_and_still_finds_the_rest() {
             .unwrap();
         assert!(made.success());
         assert_eq!(machine.says(), "image");
-        install(&root, &[ours("libprobe.so.1")], LIB_DIR, &[]).unwrap();
+        install(&root, &[ours("libprobe.so.1")], &[LIB_DIR], &[]).unwrap();
         assert_eq!(machine.says(), "ours");
     }
 
     // A sly image puts a name that the loader takes for ours before it.
     let sly = entry("libprobe.so.01", "/opt/image/libprobe.so.1");
     let mut cache = LoaderCache::default();
-    cache.merge(&[sly], "/none").unwrap();
+    cache.merge(&[sly], &["/none"]).unwrap();
     root.replace(PATH, &cache.to_bytes(), 0o644).unwrap();
     assert_eq!(machine.says(), "image");
-    install(&root, &[ours("libprobe.so.1")], LIB_DIR, &[]).unwrap();
+    install(&root, &[ours("libprobe.so.1")], &[LIB_DIR], &[]).unwrap();
     assert_eq!(machine.says(), "ours");
 }
 

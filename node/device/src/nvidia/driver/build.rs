@@ -76,7 +76,7 @@ fn build(layout: &Layout, folder: &Path, unfinished: &Path) -> Result<(), Device
     let tree = layout.tree(folder.join("root"));
     keep::make_dir(unfinished)?;
     make_visible(&root)?;
-    for dir in tree.directories() {
+    for dir in &tree.directories {
         make_visible(&root.join(dir))?;
     }
     for (place, found) in &layout.files {

@@ -1,8 +1,8 @@
-//! Which file of the driver belongs to which capability.
+//! Which library and which program of the driver belongs to which capability.
 //!
 //! Decides from names alone. Source: libnvidia-container's nvc_info.c and the package lists of drivers 470 to 595.
 
-use plan::Capability;
+use plan::{Capabilities, Capability};
 
 const UTILITY: &[&str] =
     &["libnvidia-ml", "libnvidia-cfg", "libnvidia-nscq", "libnvidia-sandboxutils"];
@@ -27,6 +27,7 @@ const COMPUTE: &[&str] = &[
 const VIDEO: &[&str] =
     &["libvdpau_nvidia", "libnvcuvid", "libnvidia-encode", "libnvidia-opticalflow"];
 
+/// What draws, whether to a screen or not: `display` is nothing without it.
 const GRAPHICS: &[&str] = &[
     "libnvidia-eglcore",
     "libnvidia-glcore",
@@ -49,24 +50,42 @@ const GRAPHICS: &[&str] = &[
     "libGLESv1_CM_nvidia",
 ];
 
-const DISPLAY: &[&str] =
-    &["libnvidia-gtk2", "libnvidia-gtk3", "libnvidia-wayland", "libglxserver_nvidia"];
+const DISPLAY: &[&str] = &["libnvidia-gtk2", "libnvidia-gtk3", "libnvidia-wayland"];
 
 const NGX: &[&str] = &["libnvidia-ngx"];
 
+/// Of compute, and needed by what draws: the compiler behind OpenGL and Vulkan, and the backend of GBM.
+const DRAWN_WITH: &[&str] = &["libnvidia-gpucomp", "libnvidia-allocator"];
+
 /// Libraries that count their versions apart from the driver's.
-const OWN_VERSION: &[&str] = &["libnvidia-nvvm70"];
+const OWN_VERSION: &[&str] = &["libnvidia-nvvm70", "libnvidia-api"];
+
+/// What the EGL platforms begin with; they count their versions apart, too.
+const EGL_PLATFORM: &str = "libnvidia-egl-";
 
 /// Names that programs and linkers ask for without a version.
-pub(super) const LINKER_NAMES: &[&str] =
-    &["libcuda", "libnvidia-ml", "libnvcuvid", "libnvidia-encode", "libnvidia-opticalflow"];
+pub(super) const LINKER_NAMES: &[&str] = &[
+    "libcuda",
+    "libnvidia-ml",
+    "libnvcuvid",
+    "libnvidia-encode",
+    "libnvidia-opticalflow",
+    // What libvdpau falls back to when there is none in the image's own folder of backends.
+    "libvdpau_nvidia",
+];
 
 /// Opened by libcuda under its file name, whatever its SONAME is.
 pub(super) const BY_FILE_NAME: &str = "libnvidia-pkcs11";
 
-/// The one library that a capability is nothing without.
-pub(super) const ESSENTIAL: [(Capability, &str); 2] =
-    [(Capability::Compute, "libcuda"), (Capability::Utility, "libnvidia-ml")];
+/// The libraries of which a capability needs one to be anything.
+pub(super) const ESSENTIAL: [(Capability, &[&str]); 6] = [
+    (Capability::Compute, &["libcuda"]),
+    (Capability::Utility, &["libnvidia-ml"]),
+    (Capability::Video, &["libnvcuvid", "libnvidia-encode", "libvdpau_nvidia"]),
+    (Capability::Graphics, &["libGLX_nvidia", "libEGL_nvidia"]),
+    (Capability::Display, &["libGLX_nvidia"]),
+    (Capability::Ngx, &["libnvidia-ngx"]),
+];
 
 /// Programs.
 pub(super) const PROGRAMS: [(&str, Capability); 5] = [
@@ -81,34 +100,34 @@ pub(super) const PROGRAMS: [(&str, Capability); 5] = [
 pub(super) fn stem<'a>(name: &'a str, version: &str) -> Option<&'a str> {
     let (stem, suffix) = name.split_once(".so.")?;
     let counts = suffix.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let ours = suffix == version || (OWN_VERSION.contains(&stem) && counts && !suffix.is_empty());
+    let ours = suffix == version || (has_own_version(stem) && counts && !suffix.is_empty());
     ours.then_some(stem)
 }
 
 /// Whether the file is taken for a link to another unless it is one itself.
 pub(super) fn has_own_version(stem: &str) -> bool {
-    OWN_VERSION.contains(&stem)
+    OWN_VERSION.contains(&stem) || stem.starts_with(EGL_PLATFORM)
 }
 
-/// What a library belongs to; `None` for one that is not the driver's. A helper that is newer than this table goes with compute: libcuda
-/// opens its helpers by name and fails without them, and one too many harms nobody.
-pub(super) fn capability_of(stem: &str) -> Option<Capability> {
+/// Whether a library belongs to one of these capabilities; one that is not the driver's belongs to none. A helper that is newer than this
+/// table goes with compute: libcuda opens its helpers by name and fails without them, and one too many harms nobody.
+pub(super) fn is_of(stem: &str, capabilities: &Capabilities) -> bool {
+    let draws = GRAPHICS.contains(&stem) || stem.starts_with(EGL_PLATFORM);
+    if draws || DRAWN_WITH.contains(&stem) {
+        let computes = !draws && capabilities.has(Capability::Compute);
+        return computes || capabilities.draws();
+    }
     let table = [
         (UTILITY, Capability::Utility),
         (COMPUTE, Capability::Compute),
         (VIDEO, Capability::Video),
-        (GRAPHICS, Capability::Graphics),
         (DISPLAY, Capability::Display),
         (NGX, Capability::Ngx),
     ];
     let known = table.into_iter().find(|(names, _)| names.contains(&stem));
     let newer = stem.starts_with("libnvidia-") || stem.starts_with("libcuda");
-    let graphics = stem.starts_with("libnvidia-egl-");
-    match known {
-        Some((_, capability)) => Some(capability),
-        None if graphics => Some(Capability::Graphics),
-        None => newer.then_some(Capability::Compute),
-    }
+    let capability = known.map(|(_, one)| one).or(newer.then_some(Capability::Compute));
+    capability.is_some_and(|one| capabilities.has(one))
 }
 
 #[cfg(test)]
@@ -124,6 +143,7 @@ mod tests {
             Some("libnvidia-pkcs11-openssl3")
         );
         assert_eq!(of("libnvidia-nvvm70.so.4"), Some("libnvidia-nvvm70"));
+        assert_eq!(of("libnvidia-egl-wayland.so.1.1.13"), Some("libnvidia-egl-wayland"));
         for other in [
             "libcuda.so.1",
             "libcuda.so",
@@ -138,19 +158,27 @@ mod tests {
     }
 
     #[test]
-    fn each_library_has_one_capability_and_strangers_have_none() {
-        for (stem, capability) in [
-            ("libnvidia-ml", Some(Capability::Utility)),
-            ("libcuda", Some(Capability::Compute)),
-            ("libnvidia-nvvm70", Some(Capability::Compute)),
-            ("libnvidia-encode", Some(Capability::Video)),
-            ("libGLX_nvidia", Some(Capability::Graphics)),
-            ("libnvidia-egl-gbm", Some(Capability::Graphics)),
-            ("libnvidia-ngx", Some(Capability::Ngx)),
-            ("libnvidia-of-tomorrow", Some(Capability::Compute)),
-            ("libssl", None),
+    fn each_library_has_its_capabilities_and_strangers_have_none() {
+        for (stem, capabilities) in [
+            ("libnvidia-ml", "utility"),
+            ("libcuda", "compute"),
+            ("libnvidia-nvvm70", "compute"),
+            ("libnvidia-encode", "video"),
+            ("libvdpau_nvidia", "video"),
+            ("libGLX_nvidia", "graphics,display"),
+            ("libnvidia-egl-gbm", "graphics,display"),
+            ("libnvidia-gpucomp", "compute,graphics,display"),
+            ("libnvidia-gtk3", "display"),
+            ("libnvidia-ngx", "ngx"),
+            ("libnvidia-of-tomorrow", "compute"),
+            ("libssl", ""),
         ] {
-            assert_eq!(capability_of(stem), capability, "{stem}");
+            let alone = |one: &Capability| is_of(stem, &Capabilities([*one].into()));
+            let found: Vec<&str> =
+                Capability::ALL.iter().filter(|one| alone(one)).map(|one| one.name()).collect();
+            let wanted: Vec<&str> = capabilities.split(',').filter(|one| !one.is_empty()).collect();
+            assert_eq!(found.len(), wanted.len(), "{stem}: {found:?}");
+            assert!(wanted.iter().all(|one| found.contains(one)), "{stem}: {found:?}");
         }
     }
 }

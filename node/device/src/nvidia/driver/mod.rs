@@ -3,13 +3,15 @@
 //! ```text
 //! <run>/<boot>/driver-<version>-<capabilities>-<key>  ─► (symlink, made when the tree was checked in this boot)
 //! <state>/driver/<version>/<capabilities>-<fingerprint>/manifest.json
-//!                                                      /root/{usr/local/nvidia/lib64,usr/bin,usr/lib/firmware,etc/ld.so.conf.d}/…
+//!                                                      /root/{usr/local/nvidia/lib64,usr/bin,usr/lib/firmware,etc/ld.so.conf.d,…}/…
 //! ```
 //!
 //! Decides what a tree is and when a prepared one serves. Must not know how it gets into a container.
 
 #[cfg(any(feature = "nvml", test))]
 mod build;
+#[cfg(any(feature = "nvml", test))]
+mod data;
 #[cfg(any(feature = "nvml", test))]
 mod elf;
 #[cfg(any(feature = "nvml", test))]
@@ -22,7 +24,6 @@ mod layout;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use plan::{Capabilities, Capability, Driver};
@@ -37,7 +38,7 @@ use crate::{Host, keep};
 pub use build::prepare_driver;
 
 /// Format of the manifest; another one is prepared anew.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Sockets of the driver's services, and what they belong to.
 const SOCKETS: [(&str, Capability); 2] = [
@@ -50,14 +51,18 @@ const SOCKETS: [(&str, Capability); 2] = [
 pub struct DriverTree {
     /// The tree on the node: a root directory with nothing else in it.
     pub path: PathBuf,
-    /// Where the libraries are.
-    pub lib_dir: String,
+    /// Where the libraries are, native ones first.
+    pub lib_dirs: Vec<String>,
+    /// Every directory of the tree, relative to its root, parents first.
+    pub directories: Vec<PathBuf>,
     /// What the loader is to know.
     pub libraries: Vec<Library>,
     /// Programs.
     pub binaries: Vec<String>,
     /// Firmware, which user space reads the version of.
     pub firmware: Vec<String>,
+    /// What else has its place among the image's own files: what tells other loaders of the libraries, what those read, and modules.
+    pub data: Vec<String>,
     /// Sockets that exist on the node, where the container should have them, too. Not in the tree.
     #[serde(skip)]
     pub sockets: Vec<String>,
@@ -70,6 +75,18 @@ pub struct Library {
     pub soname: String,
     /// Where it is in the container.
     pub path: String,
+    /// Which programs load it.
+    pub width: Width,
+}
+
+/// For which programs of a machine a library is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Width {
+    /// For its 64-bit ones.
+    Native,
+    /// For the 32-bit ones that it runs, too.
+    Narrow,
 }
 
 impl DriverTree {
@@ -78,20 +95,6 @@ impl DriverTree {
 
     /// Permissions of every directory of the tree, which are root's.
     pub const DIRECTORY_MODE: u32 = 0o755;
-
-    /// Every directory of the tree, relative to its root, parents first.
-    pub fn directories(&self) -> Vec<PathBuf> {
-        let files = self.binaries.iter().chain(&self.firmware).map(String::as_str);
-        let files = files.chain([Self::LOADER_CONF]).filter_map(|file| Path::new(file).parent());
-        let deepest = files.chain([Path::new(&self.lib_dir)]);
-        let all: BTreeSet<PathBuf> = deepest
-            .flat_map(Path::ancestors)
-            .filter_map(|dir| dir.strip_prefix("/").ok())
-            .filter(|dir| *dir != Path::new(""))
-            .map(Path::to_owned)
-            .collect();
-        all.into_iter().collect()
-    }
 }
 
 #[derive(Serialize, Deserialize)]

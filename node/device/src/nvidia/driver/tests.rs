@@ -1,8 +1,11 @@
 //! Drivers as distributions lay them out, and the trees that come of them.
 
+mod breadth;
+
 use super::layout::LIB_DIR;
 use super::*;
 use crate::nvidia::fake::{Fake, VERSION, driver};
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::time::Duration;
@@ -128,7 +131,7 @@ fn the_tree_is_a_root_directory_with_nothing_else_in_it() {
     let tree = prepare(&fake, &all());
     assert_eq!(keep::names(&tree.path).expect("listed"), ["etc", "usr"]);
     let directories: Vec<String> =
-        tree.directories().iter().map(|dir| dir.display().to_string()).collect();
+        tree.directories.iter().map(|dir| dir.display().to_string()).collect();
     assert_eq!(
         directories,
         [
