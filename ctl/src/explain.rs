@@ -125,7 +125,9 @@ fn lines(grant: &GrantView) -> Vec<String> {
         let pid = member.pid.map_or_else(|| "not yet created".into(), |pid| format!("pid {pid}"));
         let head = if nth == 0 { "Used by" } else { "" };
         lines.push(format!("{head:<9}  {name}{} ({pid})", member.container));
-        lines.extend(pinned(member).iter().map(|line| format!("{:<9}    {line}", "")));
+        let extras = (!member.extras.is_empty()).then(|| format!("Extras {}", member.extras));
+        let all = extras.into_iter().chain(pinned(member));
+        lines.extend(all.map(|line| format!("{:<9}    {line}", "")));
     }
     for (nth, note) in grant.notes.iter().enumerate() {
         lines.push(format!("{:<9}  {note}", if nth == 0 { "Mind" } else { "" }));
@@ -150,7 +152,8 @@ mod tests {
     fn said(pinning: &Pinning) -> Vec<String> {
         let (cpus, memory) = view::pinned(pinning);
         let name = String::new();
-        pinned(&MemberView { container: name.clone(), name, pid: None, cpus, memory })
+        let extras = String::new();
+        pinned(&MemberView { container: name.clone(), name, pid: None, cpus, memory, extras })
     }
 
     #[test]

@@ -99,6 +99,8 @@ pub struct MemberView {
     pub cpus: CpusView,
     /// Its memory.
     pub memory: MemoryView,
+    /// Device families beside the GPUs that it was given: `gds,rdma`, or empty.
+    pub extras: String,
 }
 
 /// The CPUs of a container, as lists (`0-3,8`).
@@ -167,7 +169,8 @@ pub fn grant(grant: &Grant) -> GrantView {
             .map(|member| {
                 let (cpus, memory) = pinned(&member.pinning);
                 let (container, name) = (member.container.clone(), member.name.clone());
-                MemberView { container, name, pid: member.init.map(|init| init.pid), cpus, memory }
+                let (pid, extras) = (member.init.map(|init| init.pid), member.extras.to_string());
+                MemberView { container, name, pid, cpus, memory, extras }
             })
             .collect(),
         created: grant.created,
@@ -335,6 +338,7 @@ mod tests {
                 pid: None,
                 cpus: cpus(&Pinning::default()),
                 memory: memory(&Pinning::default()),
+                extras: String::new(),
             }],
             created: 0,
             candidates: vec![CandidateView { uuid, verdict: "chosen", reason: String::new() }],
@@ -348,6 +352,6 @@ mod tests {
             assert!(guide.contains(&format!("`{field}`")), "{field} is not in docs/berth.md");
             seen += 1;
         }
-        assert_eq!(seen, 16 + 6 + 10 + 5 + 3 + 4 + 4, "all fields were looked at");
+        assert_eq!(seen, 16 + 6 + 10 + 6 + 3 + 4 + 4, "all fields were looked at");
     }
 }

@@ -11,6 +11,7 @@ mod descriptors;
 mod doctor;
 mod drawn;
 mod execs;
+mod extras;
 mod families;
 mod faults;
 mod first;
@@ -193,6 +194,10 @@ fn main() -> ExitCode {
             scene!(breadth::hosts_of_every_layout_bring_the_same),
             scene!(breadth::where_the_driver_is_no_layer_the_same_is_bound),
             scene!(breadth::a_part_that_the_node_has_not_is_refused_and_all_means_what_it_has),
+            scene!(smoke extras::each_extra_reaches_those_who_ask_and_nobody_else),
+            scene!(extras::several_extras_come_together_and_storage_with_its_file),
+            scene!(extras::extras_that_policy_bars_that_are_not_there_or_unknown_are_refused),
+            scene!(extras::containers_of_a_pod_have_extras_of_their_own),
             scene!(hosts::a_red_hat_host_s_driver_is_found),
             scene!(hosts::the_driver_behind_debian_s_alternatives_is_found),
             scene!(roots::an_overlay_has_the_driver_as_a_layer),

@@ -75,10 +75,6 @@ pub fn what_is_not_in_this_version(stage: &Stage) -> Result<()> {
             "berth: annotation berth.dev/isolation=\"limited\": isolation: limited is not in this version; \
              write any, or leave it out",
         ),
-        (
-            &["gpus=1", "extras=rdma"],
-            "berth: annotation berth.dev/extras=\"rdma\": extras is not in this version; leave it out",
-        ),
     ] {
         refuses(&world, annotations, words)?;
     }

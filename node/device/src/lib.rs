@@ -34,6 +34,7 @@ pub use keep::{forget, keep, kept, sweep};
 #[cfg(feature = "nvml")]
 pub use nvidia::driver::prepare_driver;
 pub use nvidia::driver::{DriverTree, Library, Width, driver_tree, old_trees};
+pub use nvidia::extras::{extra_file, extra_nodes, extra_words};
 pub use nvidia::inventory::{instances_now, inventory};
 #[cfg(feature = "nvml")]
 pub use nvidia::mig::act::{Migs, migs, switch_mode};

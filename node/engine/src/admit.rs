@@ -16,7 +16,8 @@ use device::{DriverTree, MigDevice, Placing};
 use ledger::{GivenSlot, Grant, InProgress, Known, Ledger};
 use oci_specs::{Bundle, MountView, SpecView};
 use plan::trust::{
-    OtherAllocator, env_may_ask, may_ask, may_hold, may_name_devices, other_matters,
+    OtherAllocator, env_may_ask, may_ask, may_have_extras, may_hold, may_name_devices,
+    other_matters,
 };
 use plan::visible::Visible;
 use plan::{Capabilities, Gpu, GrantId, Inventory, NodeSet, Pinning, Refusal, Want, Warning};
@@ -25,6 +26,7 @@ use crate::ask::Ask;
 use crate::claim::{Claim, Facts, Taken, take};
 use crate::crash::point;
 use crate::edits::{Parts, Variables, edits, joined};
+use crate::extras::Brought;
 use crate::pinning::{Around, left_alone, may_be_pinned};
 use crate::prior::{self, Prior};
 use crate::{Denied, Fault, Node};
@@ -147,6 +149,7 @@ struct Work<'a> {
     prior_edits: Option<oci_specs::Edits>,
     pinning: &'a Pinning,
     capabilities: &'a Capabilities,
+    extras: Brought,
 }
 
 impl Node {
@@ -176,6 +179,7 @@ impl Node {
             return Ok(Admission::default());
         };
         let capabilities = capabilities(ask);
+        let extras = Brought::of(self, ask)?;
         // Slow at most once per driver version; before anything is held.
         let tree = (!ask.evidence.libraries)
             .then(|| device::driver_tree(&self.host, &self.tool, &driver, &capabilities))
@@ -217,6 +221,7 @@ impl Node {
             prior_edits,
             pinning: &pinning,
             capabilities: &capabilities,
+            extras,
         };
         let made = instances::make(self, &ledger, &grant, &mut known, fresh);
         let (env, placings) = match made.and_then(|grant| self.apply(work, &grant, bundle)) {
@@ -283,6 +288,7 @@ impl Node {
             };
             may_ask(request, &asker, &self.policy, &OtherAllocator(other), prior.is_some())?;
             may_be_pinned(self, request, &asker)?;
+            may_have_extras(&request.extras_key(), &request.extras, &asker, &self.policy)?;
         }
         if let Some(prior) = prior {
             if let Some(request) = &ask.request {
@@ -318,10 +324,12 @@ impl Node {
         grant: &Grant,
         bundle: &Bundle,
     ) -> Result<(Variables, Vec<Placing>), Denied> {
-        let Work { ask, inventory, tree, layered, prior_edits, pinning, capabilities } = work;
+        let Work { ask, inventory, tree, layered, prior_edits, pinning, capabilities, extras } =
+            work;
         let gpus = gpus_of(grant, inventory);
         let migs = migs_of(grant);
-        let nodes = device::device_nodes(&self.host, &gpus, &migs, capabilities)?;
+        let mut nodes = device::device_nodes(&self.host, &gpus, &migs, capabilities)?;
+        nodes.extend(extras.nodes);
         if ask.has_user_namespace {
             device::stand_on_the_host(&self.host, &nodes).map_err(|(path, why)| {
                 let why =
@@ -347,6 +355,7 @@ impl Node {
             layered,
             already_void: ask.variable("NVIDIA_VISIBLE_DEVICES") == Some("void"),
             confined: ask.asker.privileged.is_none(),
+            extra_mounts: extras.mounts,
         };
         let all = joined(prior_edits.unwrap_or_default(), edits(&parts));
         let env = all.env.clone();

@@ -257,6 +257,7 @@ fn member(ask: &Ask, pinning: Pinning) -> Member {
         init: None,
         cgroup: None,
         pinning,
+        extras: ask.request.as_ref().map(|request| request.extras.clone()).unwrap_or_default(),
     }
 }
 

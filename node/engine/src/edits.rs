@@ -28,6 +28,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) gpu_cpus: Option<GpuCpus>,
     /// Whether device rules hold at all.
     pub(crate) confined: bool,
+    /// Files that come with extras.
+    pub(crate) extra_mounts: Vec<Mount>,
 }
 
 /// The edits of one grant.
@@ -38,6 +40,7 @@ pub(crate) fn edits(parts: &Parts<'_>) -> Edits {
         mems: parts.pinning.memory.as_ref().map(ToString::to_string),
         ..Edits::default()
     };
+    edits.mounts.extend(parts.extra_mounts.iter().cloned());
     edits.mounts.extend(parts.gpu_cpus.iter().filter_map(GpuCpus::mount));
     for node in parts.nodes {
         edits.devices.push(Device {

@@ -17,6 +17,7 @@ mod dress;
 mod edits;
 mod examine;
 mod exec;
+mod extras;
 mod fault;
 mod instances;
 mod mode;

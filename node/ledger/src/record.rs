@@ -10,8 +10,8 @@ use std::sync::Arc;
 use plan::mig::{Devices, Place, ProfileName, Slot};
 use plan::occupancy::Slice;
 use plan::{
-    Candidate, Capabilities, CpuSet, GpuUuid, GrantId, Holder, Mib, MigUuid, Occupancy, PciAddress,
-    Pinning,
+    Candidate, Capabilities, CpuSet, Extras, GpuUuid, GrantId, Holder, Mib, MigUuid, Occupancy,
+    PciAddress, Pinning,
 };
 use serde::{Deserialize, Serialize, Serializer};
 
@@ -77,6 +77,9 @@ pub struct Member {
     /// CPUs and memory that it is held to, or prefers.
     #[serde(default, skip_serializing_if = "Pinning::is_nothing")]
     pub pinning: Pinning,
+    /// Device families beside the GPUs that it was given.
+    #[serde(default, skip_serializing_if = "Extras::is_empty")]
+    pub extras: Extras,
 }
 
 /// A GPU as it was when it was given.

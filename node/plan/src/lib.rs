@@ -9,6 +9,7 @@ pub mod audit;
 pub mod capability;
 mod ceiling;
 pub mod cpus;
+mod extra;
 pub mod glob;
 pub mod ids;
 pub mod inventory;
@@ -27,6 +28,7 @@ pub mod words;
 
 pub use capability::{Capabilities, Capability};
 pub use cpus::{CpuSet, Near, NodeSet, Pinning, Topology};
+pub use extra::{Extra, Extras};
 pub use ids::{GpuUuid, GrantId, Mib, MigUuid, PciAddress};
 pub use inventory::{Ancestor, CudaVersion, Driver, Gpu, Inventory, Peer};
 pub use nearest::Nearest;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use crate::ceiling::check_ceiling;
+use crate::extra::Extra;
 use crate::ids::Mib;
 use crate::mig::Mix;
 
@@ -80,6 +81,16 @@ pub struct Policy {
     pub devices: Audience,
     /// Who may have CPUs of `node.exclusive-cpus` for themselves.
     pub exclusive_cpus: Audience,
+    /// Who may have GPUDirect Storage.
+    pub gds: Audience,
+    /// Who may have the network adapters with RDMA.
+    pub rdma: Audience,
+    /// Who may have GDRCopy.
+    pub gdrcopy: Audience,
+    /// Who may have the channels of IMEX.
+    pub imex: Audience,
+    /// Who may have the NVSwitches.
+    pub nvswitch: Audience,
     /// Whether a privileged container may have a request; it is then recorded as unconfined.
     pub privileged: bool,
     /// Whether hooks of a CDI specification that Berth resolves itself are kept, NVIDIA's own excepted (Berth does their work).
@@ -103,6 +114,12 @@ impl Default for Policy {
             env_requests: EnvRequests::default(),
             devices: Audience::default(),
             exclusive_cpus: Audience::Off,
+            // Each reaches past the container's own GPUs: to storage, to other nodes, to what all GPUs share.
+            gds: Audience::Off,
+            rdma: Audience::Off,
+            gdrcopy: Audience::Off,
+            imex: Audience::Off,
+            nvswitch: Audience::Off,
             privileged: false,
             cdi_hooks: false,
             // A GPU in MIG mode is lost to those who need it whole, and only the operator can say whether that is wanted.
@@ -110,6 +127,19 @@ impl Default for Policy {
             mig_mix: Mix::default(),
             ceilings: BTreeMap::new(),
             gpus: Vec::new(),
+        }
+    }
+}
+
+impl Policy {
+    /// Who may have this extra; the key is called as it is.
+    pub fn audience_of(&self, extra: Extra) -> Audience {
+        match extra {
+            Extra::Gds => self.gds,
+            Extra::Rdma => self.rdma,
+            Extra::Gdrcopy => self.gdrcopy,
+            Extra::Imex => self.imex,
+            Extra::Nvswitch => self.nvswitch,
         }
     }
 }

@@ -321,6 +321,21 @@ pub enum Refusal {
         /// What is wrong with it.
         problem: String,
     },
+    /// An extra that the node has not.
+    #[error(
+        "berth: annotation {}={}: this node has no {extra}: {looked_for}; load its module, choose another node, or leave it out",
+        shown(.key), quoted(.value)
+    )]
+    NoExtra {
+        /// Key as written.
+        key: String,
+        /// Value as written.
+        value: String,
+        /// Which.
+        extra: String,
+        /// What was looked for, and is not there.
+        looked_for: String,
+    },
     /// A device node that must exist on the host is not there and cannot be made.
     #[error("berth: device node {}: {why}; make it with nvidia-modprobe, or check it with berth doctor", shown(.path))]
     DeviceNode {

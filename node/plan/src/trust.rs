@@ -2,6 +2,7 @@
 //!
 //! Decides from the policy and from who asks. Must not know what is free, or what the request would cost.
 
+use crate::extra::Extras;
 use crate::glob;
 use crate::policy::{AnnotationRequests, Audience, EnvRequests, Policy};
 use crate::refusal::Refusal;
@@ -161,6 +162,28 @@ pub fn may_have_exclusive_cpus(key: &str, asker: &Asker, policy: &Policy) -> Res
         asker: asker.named(),
         reason: format!("policy.exclusive-cpus is \"{now}\", and auto would share CPUs"),
         setting: format!("policy.exclusive-cpus = \"{setting}\""),
+    })
+}
+
+/// Whether a container may have these extras; `key` is the annotation that asks.
+///
+/// # Errors
+/// [`Refusal::NotAllowed`] naming it, the first that is barred, and its policy key.
+pub fn may_have_extras(
+    key: &str,
+    extras: &Extras,
+    asker: &Asker,
+    policy: &Policy,
+) -> Result<(), Refusal> {
+    let barred = extras.iter().find(|extra| !is_among(asker, policy.audience_of(*extra)));
+    let Some(extra) = barred else { return Ok(()) };
+    let (name, now) = (extra.name(), policy.audience_of(extra).word());
+    let setting = if asker.pod.is_some() { "all" } else { "non-cri" };
+    Err(Refusal::NotAllowed {
+        key: key.to_owned(),
+        asker: asker.named(),
+        reason: format!("policy.{name} is \"{now}\", and it asks for {name}"),
+        setting: format!("policy.{name} = \"{setting}\""),
     })
 }
 

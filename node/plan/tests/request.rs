@@ -213,9 +213,7 @@ fn devices_are_of_one_kind() {
 
 #[test]
 fn fields_of_later_versions_say_so_and_what_to_do() {
-    for (field, value) in
-        [("memory", "8Gi"), ("compute", "25%"), ("extras", "gds"), ("isolation", "limited")]
-    {
+    for (field, value) in [("memory", "8Gi"), ("compute", "25%"), ("isolation", "limited")] {
         let words = refused(&[(&format!("berth.dev/{field}"), value)], None);
         assert!(words.contains("is not in this version; "), "{field}: {words}");
     }
@@ -243,6 +241,28 @@ fn every_part_of_the_driver_may_be_asked_for_and_compat32_beside_others_only() {
         refused(&[("berth.dev/gpus", "1"), ("berth.dev/driver-capabilities", "compat32")], None),
         "berth: annotation berth.dev/driver-capabilities=\"compat32\": compat32 brings the 32-bit libraries of those that stand beside it, \
          and none does; write for example berth.dev/driver-capabilities: \"compute,utility,compat32\""
+    );
+}
+
+#[test]
+fn extras_are_read_and_a_container_may_take_none_of_its_pods() {
+    let pod = ("berth.dev/extras", "rdma, gds");
+    let request = parse(&[("berth.dev/gpus", "1"), pod], Some("a")).expect("a request");
+    assert_eq!(request.extras.to_string(), "gds,rdma");
+    assert_eq!(request.extras_key(), "berth.dev/extras");
+    for (own, left) in [("none", ""), ("imex", "imex")] {
+        let pairs = [("berth.dev/gpus", "1"), pod, ("a.berth.dev/extras", own)];
+        let request = parse(&pairs, Some("a")).expect("a request");
+        assert_eq!((request.extras.to_string().as_str(), request.scope), (left, Scope::Pod));
+        assert_eq!(request.extras_key(), "a.berth.dev/extras");
+        let others = parse(&pairs, Some("b")).expect("a request");
+        assert_eq!(others.extras.to_string(), "gds,rdma");
+    }
+    assert!(parse(&[("berth.dev/gpus", "1")], None).expect("a request").extras.is_empty());
+    assert_eq!(
+        refused(&[("berth.dev/gpus", "1"), ("berth.dev/extras", "rdma,nvlink")], None),
+        "berth: annotation berth.dev/extras=\"rdma,nvlink\": \"nvlink\" is not an extra (gds, rdma, gdrcopy, imex, nvswitch; \
+         or none, alone); write for example berth.dev/extras: \"gds,rdma\""
     );
 }
 
@@ -394,6 +414,7 @@ fn keys() -> impl Strategy<Value = String> {
         Just("mig".to_owned()),
         Just("cpus".to_owned()),
         Just("driver-capabilities".to_owned()),
+        Just("extras".to_owned()),
         Just("memory".to_owned()),
         "\\PC{0,8}",
     ];
@@ -404,7 +425,7 @@ fn keys() -> impl Strategy<Value = String> {
 fn values() -> impl Strategy<Value = String> {
     prop_oneof![
         "[0-9]{1,2}",
-        "none|auto|off|compute",
+        "none|auto|off|compute|rdma",
         "(GPU|MIG)-[0-9a-f,-]{0,40}",
         "([0-9]{0,3}x)?[0-9]{1,2}g\\.[0-9]{1,3}gb([+-][a-z.ü]{0,4}){0,2}",
         any::<String>()

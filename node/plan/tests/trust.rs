@@ -118,6 +118,43 @@ fn exact_devices_have_an_audience_of_their_own() {
 }
 
 #[test]
+fn each_extra_has_an_audience_of_its_own_and_is_off_by_default() {
+    let may = |extras: &str, asker: &Asker, policy: &Policy| {
+        let extras = extras.parse().expect("names");
+        may_have_extras("berth.dev/extras", &extras, asker, policy).map_err(|no| no.to_string())
+    };
+    for extra in Extra::ALL {
+        let name = extra.name();
+        assert_eq!(
+            may(name, &ctr(), &Policy::default()).expect_err("off"),
+            format!(
+                "berth: annotation berth.dev/extras: containers of containerd namespace \"default\" may not ask: \
+                 policy.{name} is \"off\", and it asks for {name}; the node's operator can allow it: policy.{name} = \"non-cri\""
+            )
+        );
+        let all = |audience| {
+            let mut policy = Policy::default();
+            *match extra {
+                Extra::Gds => &mut policy.gds,
+                Extra::Rdma => &mut policy.rdma,
+                Extra::Gdrcopy => &mut policy.gdrcopy,
+                Extra::Imex => &mut policy.imex,
+                Extra::Nvswitch => &mut policy.nvswitch,
+            } = audience;
+            policy
+        };
+        assert_eq!(may(name, &ctr(), &all(Audience::NonCri)), Ok(()), "{name}");
+        assert_eq!(may(name, &pod("ml"), &all(Audience::All)), Ok(()), "{name}");
+        let barred = may(name, &pod("ml"), &all(Audience::NonCri)).expect_err("in a pod");
+        assert!(barred.ends_with(&format!("policy.{name} = \"all\"")), "{barred}");
+        // One that is allowed opens no other.
+        let every = "gds,rdma,gdrcopy,imex,nvswitch";
+        assert!(may(every, &ctr(), &all(Audience::All)).is_err(), "{name}");
+    }
+    assert_eq!(may("none", &pod("ml"), &Policy::default()), Ok(()));
+}
+
+#[test]
 fn privileged_containers_hold_gpus_only_where_the_operator_says_so() {
     let mut asker = ctr();
     asker.privileged = Some("CAP_SYS_ADMIN is in its bounding set".into());

@@ -4,6 +4,7 @@
 
 mod dri;
 pub(crate) mod driver;
+pub(crate) mod extras;
 pub(crate) mod inventory;
 pub(crate) mod mig;
 pub(crate) mod nodes;

@@ -258,10 +258,10 @@ fn leads_to(link: &Path, node: &DeviceNode) -> bool {
 }
 
 /// The character devices of `/proc/devices`.
-struct Majors(Vec<(String, u32)>);
+pub(super) struct Majors(Vec<(String, u32)>);
 
 impl Majors {
-    fn parse(text: &str) -> Self {
+    pub(super) fn parse(text: &str) -> Self {
         let lines = text.lines().skip_while(|line| line.trim() != "Character devices:").skip(1);
         let lines = lines.take_while(|line| !line.trim().is_empty());
         let entry = |line: &str| {
@@ -269,6 +269,11 @@ impl Majors {
             Some((name.trim().to_owned(), number.parse().ok()?))
         };
         Self(lines.filter_map(entry).collect())
+    }
+
+    /// Whether a driver of this name has this one. Some have several.
+    pub(super) fn has(&self, name: &str, major: u32) -> bool {
+        self.0.iter().any(|(known, number)| known == name && *number == major)
     }
 
     fn of(&self, name: &str) -> Option<u32> {

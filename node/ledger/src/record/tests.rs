@@ -4,7 +4,7 @@ use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option;
 use proptest::prelude::*;
 
-use plan::{Capability, Verdict};
+use plan::{Capability, Extra, Verdict};
 
 use super::*;
 
@@ -57,6 +57,7 @@ pub(crate) fn grant(number: u64, gpus: &[u64]) -> Grant {
             init: None,
             cgroup: None,
             pinning: Pinning::default(),
+            extras: Extras::default(),
         }],
         notes: Vec::new(),
         created: 1_760_000_000,
@@ -94,13 +95,15 @@ fn any_given() -> impl Strategy<Value = GivenGpu> {
 
 fn any_member() -> impl Strategy<Value = Member> {
     let cgroup = option::of("/[a-z:.]{1,9}".prop_map(PathBuf::from));
-    (".*", ".*", option::of(any_process()), cgroup, any_pinning()).prop_map(
-        |(container, name, init, cgroup, pinning)| Member {
+    let extras = btree_set(proptest::sample::select(Extra::ALL.to_vec()), 0..4).prop_map(Extras);
+    (".*", ".*", option::of(any_process()), cgroup, any_pinning(), extras).prop_map(
+        |(container, name, init, cgroup, pinning, extras)| Member {
             container,
             name,
             init,
             cgroup,
             pinning,
+            extras,
         },
     )
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use self::field::{Address, DOMAIN, Field};
 use crate::capability::Capabilities;
+use crate::extra::Extras;
 use crate::ids::{GpuUuid, MigUuid};
 use crate::inventory::Inventory;
 use crate::mig::{Devices, ProfileName};
@@ -120,6 +121,8 @@ pub struct Request {
     pub own_cpus: bool,
     /// `numa`.
     pub numa: Numa,
+    /// `extras`.
+    pub extras: Extras,
     /// Annotations that the request was read from, as written: for the ledger and for refusals.
     pub written: BTreeMap<String, String>,
 }
@@ -188,6 +191,11 @@ impl Request {
         self.key_of(Field::Numa)
     }
 
+    /// The annotation `extras`, likewise.
+    pub fn extras_key(&self) -> String {
+        self.key_of(Field::Extras)
+    }
+
     fn key_of(&self, field: Field) -> String {
         let is_it = |key: &&String| key.split_once('/').is_some_and(|(_, one)| one == field.name());
         let plain = || format!("{DOMAIN}/{}", field.name());
@@ -247,6 +255,7 @@ impl Request {
         one_claim(&fields)?;
         let (mut want, mut capabilities) = (None, None);
         let (mut cpus, mut numa) = (Cpus::default(), Numa::default());
+        let mut extras = Extras::default();
         for (field, written) in &fields {
             match field {
                 Field::Gpus => want = Some(Want::Whole(value::gpus(written)?)),
@@ -255,13 +264,15 @@ impl Request {
                 Field::DriverCapabilities => capabilities = Some(value::capabilities(written)?),
                 Field::Cpus => cpus = value::cpus(written)?,
                 Field::Numa => numa = value::numa(written)?,
+                Field::Extras => extras = value::extras(written)?,
                 field => value::settled(written, *field)?,
             }
         }
         let own_cpus = fields.get(&Field::Cpus).is_some_and(|one| !one.key.starts_with(DOMAIN));
         let text = |one: Written<'_>| (one.key.to_owned(), one.value.to_owned());
         let written = fields.into_values().map(text).collect();
-        Ok(Self { want, scope, opted_out: false, capabilities, cpus, own_cpus, numa, written })
+        let opted_out = false;
+        Ok(Self { want, scope, opted_out, capabilities, cpus, own_cpus, numa, extras, written })
     }
 }
 

@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use super::field::Field;
 use super::{Cpus, Numa, Want, Written};
 use crate::capability::Capabilities;
+use crate::extra::Extras;
 use crate::ids::{GpuUuid, MigUuid};
 use crate::refusal::Refusal;
 use crate::words::quoted;
@@ -187,6 +188,15 @@ pub(super) fn numa(written: &Written<'_>) -> Result<Numa, Refusal> {
     }
 }
 
+/// `extras`: names between commas, or `none`.
+pub(super) fn extras(written: &Written<'_>) -> Result<Extras, Refusal> {
+    let asked = written.value.parse::<Extras>();
+    asked.map_err(|bad| {
+        let problem = format!("{} is not {}", quoted(&bad.text), bad.what);
+        written.malformed(&problem, bad.example)
+    })
+}
+
 /// A field whose default is accepted and does nothing yet: that word passes, `later` is of a later version, anything else malformed.
 pub(super) fn settled(written: &Written<'_>, field: Field) -> Result<(), Refusal> {
     let (now, later): (&[&str], &[&str]) = match field {
@@ -207,9 +217,5 @@ pub(super) fn settled(written: &Written<'_>, field: Field) -> Result<(), Refusal
 
 /// A field that comes with a later version, whatever its value.
 pub(super) fn later_field(written: &Written<'_>, field: Field) -> Refusal {
-    let hint = match field {
-        Field::Memory | Field::Compute => "ask for whole GPUs with gpus or devices".to_owned(),
-        _ => "leave it out".to_owned(),
-    };
-    written.not_in_this_version(field.name(), &hint)
+    written.not_in_this_version(field.name(), "ask for whole GPUs with gpus or devices")
 }
