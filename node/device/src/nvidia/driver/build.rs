@@ -18,8 +18,9 @@ use nix::fcntl::{AT_FDCWD, AtFlags, Flock, FlockArg};
 use nix::unistd::linkat;
 use plan::{Capabilities, Driver};
 
-use super::files::{Found, find};
+use super::files::find;
 use super::layout::Layout;
+use super::root::Found;
 use super::{DriverTree, FORMAT, Manifest, checked_name, joined, known, plain, read_manifest};
 use crate::error::{DeviceError, file};
 use crate::{Host, keep};

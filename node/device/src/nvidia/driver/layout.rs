@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::files::{Files, Found};
+use super::files::Files;
+use super::root::Found;
 use super::{DriverTree, FORMAT, Library, Width, data, digest, elf, families};
 
 /// Where the libraries are in a container; NVIDIA's images have it in their search paths already.

@@ -20,6 +20,8 @@ mod families;
 mod files;
 #[cfg(any(feature = "nvml", test))]
 mod layout;
+#[cfg(any(feature = "nvml", test))]
+mod root;
 
 #[cfg(test)]
 mod tests;
