@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ColorChoice, Parser, Subcommand};
+use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use engine::{GpuUuid, GrantId};
 
 /// See what Berth has given to whom on this node, and why.
@@ -53,6 +53,11 @@ pub enum Command {
         /// What of it.
         #[command(subcommand)]
         command: LedgerCommand,
+    },
+    /// Print a script that completes this command in a shell.
+    Completions {
+        /// For which shell.
+        shell: Shell,
     },
     /// Look at the node and remember what is there. The shim runs this.
     #[command(hide = true)]
@@ -149,6 +154,17 @@ pub struct PlanArgs {
     /// Plan the same so many times, one after the other, and tell how many fit.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub count: u32,
+}
+
+/// A shell that can be taught to complete commands.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Shell {
+    /// GNU Bash, with bash-completion.
+    Bash,
+    /// The Z shell.
+    Zsh,
+    /// The friendly interactive shell.
+    Fish,
 }
 
 /// What of the configuration.

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod completions;
 mod config;
 mod doctor;
 mod explain;
@@ -40,9 +41,15 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
-    // The one command that is there for a node on which nothing works.
-    if let Command::Doctor = cli.command {
-        return doctor::run(cli.json);
+    match cli.command {
+        // The one command that is there for a node on which nothing works.
+        Command::Doctor => return doctor::run(cli.json),
+        // Of no node.
+        Command::Completions { shell } => {
+            completions::print(shell)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
     }
     let config = Config::load()?;
     let node = Node::new(&config);
@@ -62,7 +69,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::MakeInstances { grant, gpu } => node.make_instances(grant, gpu)?,
         Command::SwitchMode { gpu } => node.switch_mode(gpu)?,
         Command::GiveBack { grant } => observe::give_back(&node, grant)?,
-        Command::Doctor => {}
+        Command::Doctor | Command::Completions { .. } => {}
     }
     Ok(ExitCode::SUCCESS)
 }
