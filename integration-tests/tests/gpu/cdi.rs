@@ -12,7 +12,7 @@ use integration_tests::suite::Lacking;
 use serde_json::{Value, json};
 
 /// containerd from 2.0 on resolves every name itself, and refuses what it cannot.
-fn needs_berth_to_resolve(stage: &Stage) -> Result<()> {
+pub fn needs_berth_to_resolve(stage: &Stage) -> Result<()> {
     if stage.installation.series >= (2, 0) {
         return Err(Lacking("this containerd resolves CDI names itself".to_owned()).into());
     }
@@ -20,7 +20,7 @@ fn needs_berth_to_resolve(stage: &Stage) -> Result<()> {
 }
 
 /// A specification with these devices, each a name and what it brings.
-fn specify(folder: &Path, file: &str, kind: &str, devices: &[(&str, Value)]) -> Result<()> {
+pub fn specify(folder: &Path, file: &str, kind: &str, devices: &[(&str, Value)]) -> Result<()> {
     let device = |(name, edits): &(&str, Value)| json!({ "name": name, "containerEdits": edits });
     let devices: Vec<Value> = devices.iter().map(device).collect();
     let spec = json!({ "cdiVersion": "0.7.0", "kind": kind, "devices": devices });
@@ -29,12 +29,12 @@ fn specify(folder: &Path, file: &str, kind: &str, devices: &[(&str, Value)]) -> 
 }
 
 /// The node of a GPU, as nvidia-ctk writes it.
-fn node(minor: u32) -> Value {
+pub fn node(minor: u32) -> Value {
     json!({ "path": format!("/dev/nvidia{minor}") })
 }
 
 /// The annotation by which the kubelet passes a name on.
-fn named(name: &str) -> impl FnOnce(&mut ContainerConfig) {
+pub fn named(name: &str) -> impl FnOnce(&mut ContainerConfig) {
     let annotation = ("cdi.k8s.io/nvidia-device-plugin_x".to_owned(), name.to_owned());
     |config| config.annotations.extend([annotation])
 }

@@ -33,6 +33,7 @@ mod pod_refusals;
 mod pods;
 mod policy;
 mod prior;
+mod prior_instances;
 mod refused;
 mod restarts;
 mod roots;
@@ -81,7 +82,14 @@ fn main() -> ExitCode {
             scene!(geometries::a_gpu_is_switched_into_mig_mode_where_policy_allows),
             scene!(geometries::a_mode_that_takes_a_reset_is_left_as_it_is),
             scene!(geometries::without_leave_the_mode_stays_and_the_refusal_says_so),
-            scene!(prior::an_instance_that_others_gave_is_taken_as_it_is),
+            scene!(prior_instances::an_instance_whose_nodes_others_injected_is_taken_as_it_is),
+            scene!(prior_instances::an_instance_of_a_cdi_device_is_taken_as_it_is),
+            scene!(smoke prior_instances::an_instance_that_containerd_resolved_is_taken_as_it_is)
+                .since((2, 0), "containerd 1.x resolves CDI names only where it is told to"),
+            scene!(prior_instances::an_instance_of_the_kubelets_checkpoint_is_taken_as_it_is),
+            scene!(prior_instances::an_instance_of_the_plugins_mounts_is_taken_as_it_is),
+            scene!(prior_instances::forged_marks_of_instances_give_nothing),
+            scene!(prior_instances::whoever_gives_a_whole_gpu_in_mig_mode_is_told),
             scene!(smoke pods::containers_of_a_pod_share_its_claim),
             scene!(smoke pods::the_handler_by_path_gives_a_gpu)
                 .since((1, 7), "containerd 1.6 does not pass runtime_path on (its issue 8207)"),

@@ -12,7 +12,7 @@ use integration_tests::gpu::kubelet::{Kubelet, SLEEP, TRUSTED};
 use serde_json::{Value, json};
 
 /// Node and control node of a GPU, as a caller of CRI injects them.
-fn inject(config: &mut ContainerConfig, kubelet: &Kubelet, minors: &[u32]) {
+pub fn inject(config: &mut ContainerConfig, kubelet: &Kubelet, minors: &[u32]) {
     let nodes = minors.iter().map(|minor| format!("nvidia{minor}")).chain(["nvidiactl".to_owned()]);
     config.devices.extend(nodes.map(|name| Device {
         host_path: kubelet.node.root().join("dev").join(&name).to_string_lossy().into_owned(),
@@ -21,14 +21,15 @@ fn inject(config: &mut ContainerConfig, kubelet: &Kubelet, minors: &[u32]) {
     }));
 }
 
-fn set_env(config: &mut ContainerConfig, value: &str) {
+/// What an image, a pod's author or a device plugin says by the variable.
+pub fn set_env(config: &mut ContainerConfig, value: &str) {
     config
         .envs
         .push(KeyValue { key: "NVIDIA_VISIBLE_DEVICES".to_owned(), value: value.to_owned() });
 }
 
 /// Marks as the device plugin's `volume-mounts` strategy makes them.
-fn set_marks(config: &mut ContainerConfig, devices: &[&str]) {
+pub fn set_marks(config: &mut ContainerConfig, devices: &[&str]) {
     set_env(config, "/var/run/nvidia-container-devices");
     config.mounts.extend(devices.iter().map(|device| Mount {
         container_path: format!("/var/run/nvidia-container-devices/{device}"),
@@ -38,13 +39,19 @@ fn set_marks(config: &mut ContainerConfig, devices: &[&str]) {
 
 /// An entry of the checkpoint as kubelets since 1.20 write it.
 fn entry(pod: &Pod<'_>, container: &str, devices: &[&str]) -> Value {
+    entry_of("nvidia.com/gpu", pod, container, devices)
+}
+
+/// The same of another of the plugin's resources.
+pub fn entry_of(resource: &str, pod: &Pod<'_>, container: &str, devices: &[&str]) -> Value {
     json!({
-        "PodUID": pod.name(), "ContainerName": container, "ResourceName": "nvidia.com/gpu",
+        "PodUID": pod.name(), "ContainerName": container, "ResourceName": resource,
         "DeviceIDs": { "0": devices }, "AllocResp": "",
     })
 }
 
-fn checkpoint(kubelet: &Kubelet, entries: &[Value]) -> Result<()> {
+/// The kubelet's checkpoint, with these entries.
+pub fn checkpoint(kubelet: &Kubelet, entries: &[Value]) -> Result<()> {
     let all: Vec<String> = kubelet.node.sim.state()?.gpus.into_iter().map(|gpu| gpu.uuid).collect();
     kubelet.checkpoint(&json!({
         "PodDeviceEntries": entries, "RegisteredDevices": { "nvidia.com/gpu": all },
@@ -290,61 +297,4 @@ pub fn a_damaged_checkpoint_refuses_whom_it_may_be_about(stage: &Stage) -> Resul
     kubelet.has_nothing(&plain)?;
     pod.remove(&[&plain])?;
     kubelet.node.is_free()
-}
-
-/// The nodes that let a process use a MIG instance, on the host, as NVIDIA's driver makes them; their names.
-fn capability_nodes(kubelet: &Kubelet, minors: [u32; 2]) -> Result<[String; 2]> {
-    let root = kubelet.node.root();
-    let devices = fs::read_to_string(root.join("proc/devices"))?;
-    let mut majors = devices.lines().filter_map(|line| line.trim().split_once(' '));
-    let major = majors.find(|(_, name)| *name == "nvidia-caps").context("a major")?.0.parse()?;
-    for minor in minors {
-        let node = root.join(format!("dev/nvidia-caps/nvidia-cap{minor}"));
-        if !node.exists() {
-            let device = nix::sys::stat::makedev(major, minor.into());
-            let mode = nix::sys::stat::Mode::from_bits_truncate(0o444);
-            nix::sys::stat::mknod(&node, nix::sys::stat::SFlag::S_IFCHR, mode, device)?;
-        }
-    }
-    Ok(minors.map(|minor| format!("nvidia-caps/nvidia-cap{minor}")))
-}
-
-/// What a device plugin or a DRA driver gives of a GPU in MIG mode: recorded, completed, and left to whoever made it.
-pub fn an_instance_that_others_gave_is_taken_as_it_is(stage: &Stage) -> Result<()> {
-    let kubelet = Kubelet::up(stage, "p5", "")?;
-    kubelet.node.sim.set_mig_mode("2", true)?;
-    let other = kubelet.node.sim.create_instance("2", "1g.10gb", None, true)?;
-    let given = kubelet.node.sim.create_instance("2", "2g.20gb", None, true)?;
-    let first = 3 + 135 * 2 + 9 * given.id;
-    let nodes = capability_nodes(&kubelet, [first, first + 1])?;
-    let pod = kubelet.pod(&[])?;
-    let id = pod.run_adjusted("main", &SLEEP, |config| {
-        inject(config, &kubelet, &[2]);
-        config.devices.extend(nodes.iter().map(|name| Device {
-            host_path: kubelet.node.root().join("dev").join(name).to_string_lossy().into_owned(),
-            container_path: format!("/dev/{name}"),
-            permissions: "rw".to_owned(),
-        }));
-    })?;
-    let grant = kubelet.grant_of(&id)?;
-    ensure!(grant["decided_by"] == "injected" && grant["state"] == "applied", "{grant:#}");
-    let instances = grant["instances"].as_array().context("a list")?;
-    ensure!(instances.len() == 1, "{grant:#}");
-    ensure!(
-        instances[0]["mig_uuid"] == given.compute[0].uuid && instances[0]["profile"] == "2g.20gb",
-        "{grant:#}"
-    );
-    let look =
-        "cd /proc/driver/nvidia/capabilities; find . -type f | sort; echo $NVIDIA_VISIBLE_DEVICES";
-    let said = kubelet.cri.exec_sync(&id, &["sh", "-c", look], 0)?;
-    let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    let below = format!("./gpu2/mig/gi{}", given.id);
-    let wanted = format!("{below}/access\n{below}/ci0/access\n{}\n", given.compute[0].uuid);
-    ensure!(said == wanted, "{said:?} is not {wanted:?}");
-    pod.remove(&[&id])?;
-    kubelet.node.is_free()?;
-    let left = &kubelet.node.sim.state()?.gpus[2].instances;
-    let ids: Vec<u32> = left.iter().map(|one| one.id).collect();
-    ensure!(ids.len() == 2 && ids.contains(&other.id) && ids.contains(&given.id), "{left:?}");
-    Ok(())
 }
