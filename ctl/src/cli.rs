@@ -8,7 +8,7 @@ use engine::{GpuUuid, GrantId};
 /// See what Berth has given to whom on this node, and why.
 ///
 /// Berth runs below Kubernetes and containerd, where containers are launched. This command reads its ledger and the node; only
-/// `reconcile` changes anything.
+/// `reconcile` and `cdi generate --output` change anything.
 #[derive(Debug, Parser)]
 #[command(name = "berth", version, disable_help_subcommand = true)]
 pub struct Cli {
@@ -53,6 +53,12 @@ pub enum Command {
         /// What of it.
         #[command(subcommand)]
         command: LedgerCommand,
+    },
+    /// Devices of the Container Device Interface.
+    Cdi {
+        /// What of them.
+        #[command(subcommand)]
+        command: CdiCommand,
     },
     /// Print a script that completes this command in a shell.
     Completions {
@@ -154,6 +160,62 @@ pub struct PlanArgs {
     /// Plan the same so many times, one after the other, and tell how many fit.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub count: u32,
+}
+
+/// What of CDI.
+#[derive(Debug, Subcommand)]
+pub enum CdiCommand {
+    /// List the devices that specifications of this node describe, as an admission sees them.
+    List {
+        /// A further directory of specifications, which beats those before it.
+        #[arg(long, value_name = "DIRECTORY")]
+        spec_dir: Vec<PathBuf>,
+    },
+    /// Write a specification of this node's GPUs and MIG devices, for engines without Berth's shim.
+    Generate(Generate),
+    /// Tell everything that is wrong with specifications. Exits with 1 if there are errors.
+    Validate {
+        /// Files; without any, all that admissions read.
+        files: Vec<PathBuf>,
+    },
+}
+
+/// What is written, and where.
+#[derive(Debug, Args)]
+pub struct Generate {
+    /// The file, as in /etc/cdi/nvidia.yaml; without one, it is printed.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// The form; without one, as the file's name says, else YAML.
+    #[arg(long)]
+    pub format: Option<Format>,
+    /// By what devices are named.
+    #[arg(long, value_delimiter = ',', default_value = "index,uuid")]
+    pub device_name: Vec<Naming>,
+    /// Who the devices are said to be of.
+    #[arg(long, default_value = "nvidia.com")]
+    pub vendor: String,
+    /// What sort of device they are said to be.
+    #[arg(long, default_value = "gpu")]
+    pub class: String,
+}
+
+/// A form of specifications.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// YAML.
+    Yaml,
+    /// JSON.
+    Json,
+}
+
+/// By what a device is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Naming {
+    /// 0; of a MIG device 0:1.
+    Index,
+    /// GPU-…, MIG-….
+    Uuid,
 }
 
 /// A shell that can be taught to complete commands.

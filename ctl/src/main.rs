@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cdi;
 mod cli;
 mod completions;
 mod config;
@@ -22,7 +23,7 @@ mod view;
 use std::process::ExitCode;
 
 use clap::Parser;
-use cli::{Cli, Command, ConfigCommand, LedgerCommand};
+use cli::{CdiCommand, Cli, Command, ConfigCommand, LedgerCommand};
 use engine::Node;
 use engine::config::Config;
 
@@ -60,6 +61,15 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Topo(how) => topo::run(&node, how, cli.json)?,
         Command::Reconcile { dry_run } => reconcile::run(&node, *dry_run, cli.json)?,
         Command::Config { command: ConfigCommand::Show } => config::show(&config, cli.json)?,
+        Command::Cdi { command: CdiCommand::List { spec_dir } } => {
+            cdi::list(&node, spec_dir, cli.json)?;
+        }
+        Command::Cdi { command: CdiCommand::Generate(what) } => {
+            cdi::generate(&node, what, cli.json)?;
+        }
+        Command::Cdi { command: CdiCommand::Validate { files } } => {
+            return cdi::validate(&node, files, cli.json);
+        }
         Command::Ledger { command: LedgerCommand::Show } => ledger::show(&node, cli.json)?,
         Command::Ledger { command: LedgerCommand::Verify } => {
             return ledger::verify(&node, cli.json);

@@ -92,8 +92,8 @@ pub fn a_cdi_device_that_cannot_be_had_is_named(stage: &Stage) -> Result<()> {
     world.refuses(
         &["--annotation", "cdi.k8s.io/gpu=nvidia.com/gpu=9"],
         &format!(
-            "berth: CDI device nvidia.com/gpu=9: no CDI spec has the device nvidia.com/gpu=9; looked into {}; list what there is in \
-             /etc/cdi and /var/run/cdi, or write the specification anew with nvidia-ctk cdi generate",
+            "berth: CDI device nvidia.com/gpu=9: no CDI spec has the device nvidia.com/gpu=9; looked into {}; see what there is with berth cdi list, \
+             or write the specification anew, as berth cdi generate does",
             world.node.path("cdi").display()
         ),
     )?;

@@ -83,8 +83,8 @@ pub fn unknown_names_are_refused_and_a_pods_own_are_not_heard(stage: &Stage) -> 
     let pod = kubelet.pod(&[("cdi.k8s.io/forged", "nvidia.com/gpu=0")])?;
     let words = kubelet.refused(&pod, "main", named("nvidia.com/gpu=7"))?;
     let expected = format!(
-        "berth: CDI device nvidia.com/gpu=7: no CDI spec has the device nvidia.com/gpu=7; looked into {}; list what there is in \
-         /etc/cdi and /var/run/cdi, or write the specification anew with nvidia-ctk cdi generate",
+        "berth: CDI device nvidia.com/gpu=7: no CDI spec has the device nvidia.com/gpu=7; looked into {}; see what there is with berth cdi list, \
+             or write the specification anew, as berth cdi generate does",
         kubelet.node.path("cdi").display()
     );
     ensure!(words == expected, "{words}\n  is not\n{expected}");

@@ -37,6 +37,7 @@ mod prior_instances;
 mod refused;
 mod restarts;
 mod roots;
+mod specified;
 
 use std::process::ExitCode;
 
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
             scene!(prior_instances::an_instance_of_a_cdi_device_is_taken_as_it_is),
             scene!(smoke prior_instances::an_instance_that_containerd_resolved_is_taken_as_it_is)
                 .since((2, 0), "containerd 1.x resolves CDI names only where it is told to"),
+            scene!(prior_instances::an_instance_of_a_generated_specification_is_taken_as_it_is),
             scene!(prior_instances::an_instance_of_the_kubelets_checkpoint_is_taken_as_it_is),
             scene!(prior_instances::an_instance_of_the_plugins_mounts_is_taken_as_it_is),
             scene!(prior_instances::forged_marks_of_instances_give_nothing),
@@ -156,6 +158,14 @@ fn main() -> ExitCode {
             scene!(cdi::node_cdi_dirs_beat_each_other_in_their_order),
             scene!(smoke cdi::what_containerd_resolved_itself_is_found_injected)
                 .since((2, 0), "containerd 1.x resolves CDI names only where it is told to"),
+            scene!(specified::a_specification_of_one_gpu),
+            scene!(specified::a_specification_has_every_gpu_by_each_of_its_names),
+            scene!(specified::a_specification_has_mig_devices_in_place_of_their_gpu),
+            scene!(specified::what_cannot_be_specified_is_said),
+            scene!(specified::files_are_listed_and_judged),
+            scene!(smoke specified::another_shim_gives_what_a_specification_says)
+                .since((2, 0), "containerd 1.x resolves CDI names only where it is told to"),
+            scene!(smoke specified::berth_records_what_its_own_specification_gave),
             scene!(smoke policy::namespaces_say_whose_pods_may_ask),
             scene!(policy::annotation_requests_may_be_allowed_or_denied_outright),
             scene!(policy::other_allocators_bar_requests_of_pods_under_auto),

@@ -13,6 +13,7 @@ use simnode::mig::GpuInstance;
 
 use crate::cdi::{named, needs_berth_to_resolve, specify};
 use crate::prior::{checkpoint, entry_of, inject, set_env, set_marks};
+use crate::specified::generate;
 
 /// The GPU that is split.
 const GPU: usize = 2;
@@ -140,6 +141,17 @@ pub fn an_instance_of_a_cdi_device_is_taken_as_it_is(stage: &Stage) -> Result<()
     specify(&folder, "mig.json", "nvidia.com/gpu", &[("0-mig", cut.edits("")?)])?;
     let pod = cut.kubelet.pod(&[])?;
     let id = pod.run_adjusted("main", &SLEEP, named("nvidia.com/gpu=0-mig"))?;
+    cut.is_taken_as_it_is(pod, &id, "cdi annotation")
+}
+
+/// By the node's own specification, as `berth cdi generate` writes it.
+pub fn an_instance_of_a_generated_specification_is_taken_as_it_is(stage: &Stage) -> Result<()> {
+    needs_berth_to_resolve(stage)?;
+    let cut = Cut::up(stage, "")?;
+    generate(&cut.kubelet.node, &cut.kubelet.node.path("cdi"))?;
+    let pod = cut.kubelet.pod(&[])?;
+    let name = format!("nvidia.com/gpu={}", cut.index());
+    let id = pod.run_adjusted("main", &SLEEP, named(&name))?;
     cut.is_taken_as_it_is(pod, &id, "cdi annotation")
 }
 

@@ -32,7 +32,7 @@ pub use error::DeviceError;
 pub use host::Host;
 pub use keep::{forget, keep, kept, sweep};
 #[cfg(feature = "nvml")]
-pub use nvidia::driver::prepare_driver;
+pub use nvidia::driver::{DriverFile, driver_files, prepare_driver};
 pub use nvidia::driver::{DriverTree, Library, Width, driver_tree, old_trees};
 pub use nvidia::extras::{extra_file, extra_nodes, extra_words};
 pub use nvidia::inventory::{instances_now, inventory};

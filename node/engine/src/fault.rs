@@ -3,11 +3,13 @@
 //! Decides words only where no crate below has them. Must not know status codes.
 
 use std::io;
+use std::path::PathBuf;
 
 use device::DeviceError;
 use device::arm::ArmError;
 use ledger::LedgerError;
 use oci_specs::BundleError;
+use oci_specs::cdi::CdiError;
 use plan::Refusal;
 
 /// Breakage while a decision was made or carried out.
@@ -85,9 +87,31 @@ pub enum Fault {
          once it is; switch one on, or plan less at once"
     )]
     Untold,
+    /// Specifications of devices.
+    #[error("berth: {0}")]
+    Cdi(Box<CdiError>),
+    /// A driver, and nothing that it drives.
+    #[error(
+        "berth: the driver shows no GPU, and no MIG device of one in MIG mode, so there is nothing to specify; see berth doctor"
+    )]
+    NothingToSpecify,
+    /// A specification that cannot be put in its place.
+    #[error("berth: cannot write the specification {path}: {source}", path = path.display())]
+    Specification {
+        /// Where it was to be.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The kernel's source of randomness.
     #[error("berth: cannot read random bits: {0}")]
     Random(io::Error),
+}
+
+impl From<CdiError> for Fault {
+    fn from(error: CdiError) -> Self {
+        Self::Cdi(Box::new(error))
+    }
 }
 
 /// Why a container was not admitted.

@@ -10,6 +10,7 @@ mod admit;
 mod arm;
 mod ask;
 mod audit;
+mod cdi;
 mod claim;
 pub mod config;
 pub mod crash;
@@ -28,6 +29,8 @@ mod reconcile;
 mod rehearsal;
 mod release;
 mod settle;
+#[cfg(feature = "nvml")]
+mod specify;
 mod supposed;
 mod update;
 #[cfg(feature = "nvml")]
@@ -35,6 +38,7 @@ mod works;
 
 pub use admit::{Admission, Rootfs};
 pub use ask::{Ask, Owner};
+pub use cdi::CdiDevices;
 pub use examine::{Check, Outcome};
 pub use exec::merge_exec;
 pub use fault::{Denied, Fault};
@@ -42,6 +46,7 @@ pub use ledger::{
     GivenGpu, GivenInstance, GivenSlot, Grant, Member, Origin, Snapshot, Stage, State,
 };
 pub use node::Node;
+pub use oci_specs::cdi::{Examined, Listed, NewSpec, Problem};
 pub use oci_specs::yaml;
 pub use plan::cpus::NumaNode;
 pub use plan::{
@@ -50,5 +55,7 @@ pub use plan::{
 };
 pub use reconcile::Report;
 pub use rehearsal::{Rehearsal, Rehearsed, Step};
+#[cfg(feature = "nvml")]
+pub use specify::{DeviceName, write_spec};
 pub use supposed::{Supposed, SupposedPod};
 pub use update::Update;

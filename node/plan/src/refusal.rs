@@ -276,7 +276,7 @@ pub enum Refusal {
         gpu: String,
     },
     /// A CDI name that no specification resolves.
-    #[error("berth: CDI device {}: {why}; list what there is in /etc/cdi and /var/run/cdi, or write the specification anew with nvidia-ctk cdi generate", shown(.name))]
+    #[error("berth: CDI device {}: {why}; see what there is with berth cdi list, or write the specification anew, as berth cdi generate does", shown(.name))]
     CdiUnresolved {
         /// `nvidia.com/gpu=0`.
         name: String,

@@ -31,8 +31,8 @@ fn refusals_read_as_they_should() {
                 name: owned("nvidia.com/gpu=9"),
                 why: owned("no specification has it"),
             },
-            "berth: CDI device nvidia.com/gpu=9: no specification has it; list what there is in /etc/cdi and /var/run/cdi, \
-             or write the specification anew with nvidia-ctk cdi generate",
+            "berth: CDI device nvidia.com/gpu=9: no specification has it; see what there is with berth cdi list, \
+             or write the specification anew, as berth cdi generate does",
         ),
         (
             Refusal::CdiHook { name: owned("vendor.com/nic=1"), hook: owned("/opt/hook") },

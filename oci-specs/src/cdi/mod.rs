@@ -1,20 +1,27 @@
 //! The Container Device Interface: specs on disk, and what a device's name stands for.
 //!
 //! Decides which spec counts, whether a spec is valid, and what a list of names adds up to. A small
-//! reader of CDI 0.3 to 1.1 (tags.cncf.io/container-device-interface, SPEC.md). Must not write specs,
-//! nor know whose devices they are.
+//! reader of CDI 0.3 to 1.1 (tags.cncf.io/container-device-interface, SPEC.md), and the text of specs of one's own.
+//! Must not write files, nor know whose devices they are.
 
 mod edits;
+mod examine;
+mod lenient;
 mod name;
 mod registry;
+mod rules;
 mod spec;
+mod write;
 
 use std::io;
 use std::path::PathBuf;
 
 pub use edits::{ContainerEdits, DeviceNode};
+pub use examine::{Examined, examine, spec_files};
 pub use name::{QualifiedName, annotation_devices};
-pub use registry::Registry;
+pub use registry::{Listed, Registry};
+pub use rules::Problem;
+pub use write::NewSpec;
 
 /// Why a CDI name or spec is of no use. Every variant names the file or the device.
 #[derive(Debug, thiserror::Error)]

@@ -10,6 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
+use serde_json::Value;
 
 use super::CdiError;
 use super::edits::ContainerEdits;
@@ -37,6 +38,27 @@ struct SpecFile {
     spec: Spec,
 }
 
+impl SpecFile {
+    fn has(&self, name: &QualifiedName) -> bool {
+        let devices = &self.spec.devices;
+        self.spec.kind == format!("{}/{}", name.vendor, name.class)
+            && devices.iter().any(|device| device.name == name.device)
+    }
+}
+
+/// A device, and where it is described.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The device.
+    pub name: QualifiedName,
+    /// The file that has it.
+    pub path: PathBuf,
+    /// Others of the same directory that have it, so that nobody gets it.
+    pub conflicts: Vec<PathBuf>,
+    /// Those of directories that come before, which do not count.
+    pub overridden: Vec<PathBuf>,
+}
+
 /// A file that looks like a spec and is not a good one.
 #[derive(Debug)]
 struct Broken {
@@ -55,14 +77,7 @@ impl Registry {
         for (priority, directory) in directories.iter().enumerate() {
             let directory = directory.as_ref();
             registry.directories.push(directory.to_owned());
-            let paths = match spec_paths(directory) {
-                Ok(paths) => paths,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(source) => {
-                    return Err(CdiError::Directory { path: directory.into(), source });
-                }
-            };
-            for path in paths {
+            for path in spec_paths(directory)? {
                 match read_spec(&path) {
                     Ok(spec) => registry.files.push(SpecFile { path, priority, spec }),
                     Err(problem) => registry.broken.push(Broken { path, problem }),
@@ -105,16 +120,35 @@ impl Registry {
         names
     }
 
+    /// Every device with the file that has it, and with what becomes of the other files that have it; sorted by name. Where several of one
+    /// directory have it, each is listed.
+    pub fn listed(&self) -> Vec<Listed> {
+        let mut all = Vec::new();
+        for name in self.devices() {
+            let files = || self.files.iter().filter(|file| file.has(&name));
+            let best = files().map(|file| file.priority).max();
+            let (winners, beaten): (Vec<_>, Vec<_>) =
+                files().partition(|file| Some(file.priority) == best);
+            for file in &winners {
+                let others = winners.iter().filter(|other| other.path != file.path);
+                all.push(Listed {
+                    name: name.clone(),
+                    path: file.path.clone(),
+                    conflicts: others.map(|other| other.path.clone()).collect(),
+                    overridden: beaten.iter().map(|other| other.path.clone()).collect(),
+                });
+            }
+        }
+        all
+    }
+
     /// Files that cannot be used, each with the reason.
     pub fn broken(&self) -> impl Iterator<Item = (&Path, &str)> {
         self.broken.iter().map(|broken| (broken.path.as_path(), broken.problem.as_str()))
     }
 
     fn find(&self, name: &QualifiedName) -> Result<&SpecFile, CdiError> {
-        let kind = format!("{}/{}", name.vendor, name.class);
-        let has_it = |file: &&SpecFile| {
-            file.spec.kind == kind && file.spec.devices.iter().any(|d| d.name == name.device)
-        };
+        let has_it = |file: &&SpecFile| file.has(name);
         let best = self.files.iter().filter(has_it).map(|file| file.priority).max();
         let mut files = self.files.iter().filter(has_it).filter(|file| Some(file.priority) == best);
         match (files.next(), files.next()) {
@@ -146,13 +180,17 @@ impl Registry {
     }
 }
 
-/// The files of a directory that are named like specs, sorted.
-fn spec_paths(directory: &Path) -> io::Result<Vec<PathBuf>> {
+/// The files of a directory that are named like specs, sorted. One that is not there has none.
+pub(super) fn spec_paths(directory: &Path) -> Result<Vec<PathBuf>, CdiError> {
+    let failed = |source| CdiError::Directory { path: directory.into(), source };
+    let entries = match directory.read_dir() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
     let mut paths = Vec::new();
-    for entry in directory.read_dir()? {
-        let path = entry?.path();
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        if matches!(extension, Some("json" | "yaml" | "yml")) {
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        if is_spec(&path) {
             paths.push(path);
         }
     }
@@ -160,17 +198,43 @@ fn spec_paths(directory: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn read_spec(path: &Path) -> Result<Spec, String> {
-    let text = read_text(path)?;
-    let spec: Spec = match path.extension().is_some_and(|extension| extension == "json") {
-        true => serde_json::from_str(&text).map_err(|error| error.to_string())?,
-        false => serde_json::from_value(yaml::parse(&text)?).map_err(|error| error.to_string())?,
-    };
-    spec.check()?;
-    Ok(spec)
+/// Whether a file is named like a spec.
+pub(super) fn is_spec(path: &Path) -> bool {
+    matches!(
+        path.extension().and_then(|extension| extension.to_str()),
+        Some("json" | "yaml" | "yml")
+    )
 }
 
-fn read_text(path: &Path) -> Result<String, String> {
+fn read_spec(path: &Path) -> Result<Spec, String> {
+    let spec = strict(path, &read_text(path)?)?;
+    match spec.problems().first() {
+        Some(problem) => Err(problem.to_string()),
+        None => Ok(spec),
+    }
+}
+
+/// The spec that a file's text is, if it reads as one.
+pub(super) fn strict(path: &Path, text: &str) -> Result<Spec, String> {
+    match is_json(path) {
+        true => serde_json::from_str(text).map_err(|error| error.to_string()),
+        false => serde_json::from_value(yaml::parse(text)?).map_err(|error| error.to_string()),
+    }
+}
+
+/// The same as a value, whatever is in it.
+pub(super) fn parse(path: &Path, text: &str) -> Result<Value, String> {
+    match is_json(path) {
+        true => serde_json::from_str(text).map_err(|error| error.to_string()),
+        false => yaml::parse(text),
+    }
+}
+
+fn is_json(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "json")
+}
+
+pub(super) fn read_text(path: &Path) -> Result<String, String> {
     // A link would lead out of the directory that the operator trusts, and a fifo would never end.
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);

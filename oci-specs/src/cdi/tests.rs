@@ -1,5 +1,7 @@
 //! Tests of the CDI reader: specs as the field's generators write them, the rules, hostile files.
 
+mod examined;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;

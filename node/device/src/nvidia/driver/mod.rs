@@ -21,6 +21,8 @@ mod files;
 #[cfg(any(feature = "nvml", test))]
 mod layout;
 #[cfg(any(feature = "nvml", test))]
+mod places;
+#[cfg(any(feature = "nvml", test))]
 mod root;
 
 #[cfg(test)]
@@ -38,6 +40,8 @@ use crate::{Host, keep};
 
 #[cfg(any(feature = "nvml", test))]
 pub use build::prepare_driver;
+#[cfg(any(feature = "nvml", test))]
+pub use places::{DriverFile, driver_files};
 
 /// Format of the manifest; another one is prepared anew.
 const FORMAT: u32 = 2;
