@@ -8,7 +8,7 @@ use engine::{GpuUuid, GrantId};
 /// See what Berth has given to whom on this node, and why.
 ///
 /// Berth runs below Kubernetes and containerd, where containers are launched. This command reads its ledger and the node; only
-/// `reconcile` and `cdi generate --output` change anything.
+/// `reconcile`, `ledger repair` and `cdi generate --output` change anything.
 #[derive(Debug, Parser)]
 #[command(name = "berth", version, disable_help_subcommand = true)]
 pub struct Cli {
@@ -243,4 +243,13 @@ pub enum LedgerCommand {
     Show,
     /// Check that the ledger can be read and that its records make sense together.
     Verify,
+    /// Make a ledger that cannot be read one that can: of its records and of what lives. The damaged one is kept beside it.
+    Repair {
+        /// Only say what is wrong and what would be done.
+        #[arg(long)]
+        dry_run: bool,
+        /// Also where a running container would lose its record, so that its GPUs could be given a second time.
+        #[arg(long)]
+        force: bool,
+    },
 }

@@ -1,8 +1,9 @@
 //! `berth ledger`: the record itself, for when it is in doubt.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use engine::Node;
+use engine::{Grant, Node, Repair};
 use serde_json::json;
 
 use crate::view::{self, GrantView};
@@ -33,4 +34,61 @@ pub fn verify(node: &Node, json: bool) -> anyhow::Result<ExitCode> {
         view::print_lines(&findings)?;
     }
     Ok(if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Repairs the ledger, or only says what would be done.
+pub fn repair(node: &Node, dry_run: bool, force: bool, json: bool) -> anyhow::Result<()> {
+    let repair = node.repair(dry_run, force)?;
+    if json {
+        let views = |grants: &[Arc<Grant>]| {
+            grants.iter().map(|grant| view::grant(grant)).collect::<Vec<_>>()
+        };
+        let unreadable = repair.unreadable.iter();
+        let dropped = repair.dropped.iter();
+        return view::print_json(&json!({
+            "dry_run": dry_run,
+            "ledger": repair.path,
+            "damage": repair.damage,
+            "unreadable": unreadable.map(|lost| json!({ "line": lost.line, "why": lost.why })).collect::<Vec<_>>(),
+            "kept": views(&repair.kept),
+            "rebuilt": views(&repair.rebuilt),
+            "dropped": dropped.map(|(grant, why)| json!({ "grant": view::grant(grant), "why": why })).collect::<Vec<_>>(),
+            "unrecorded": repair.unrecorded,
+            "saved": repair.saved,
+            "repaired": repair.is_done,
+        }));
+    }
+    view::print_lines(&words(&repair, dry_run))
+}
+
+fn words(repair: &Repair, dry_run: bool) -> Vec<String> {
+    let path = repair.path.display();
+    let Some(damage) = &repair.damage else {
+        return vec![format!("{path} can be read: nothing to repair.")];
+    };
+    let mut lines = vec![format!("{path} {damage}")];
+    let unreadable = repair.unreadable.iter();
+    lines
+        .extend(unreadable.map(|lost| format!("cannot be read: line {}: {}", lost.line, lost.why)));
+    let named = |grant: &Grant| {
+        let gpus: Vec<&str> = grant.gpus.iter().map(|gpu| gpu.uuid.as_str()).collect();
+        format!("{} of {}: {}", grant.id, grant.label, gpus.join(","))
+    };
+    let kept = if dry_run { "would keep" } else { "kept" };
+    let rebuilt = if dry_run { "would make anew" } else { "made anew" };
+    let dropped = if dry_run { "would drop" } else { "dropped" };
+    lines.extend(repair.kept.iter().map(|grant| format!("{kept} {}", named(grant))));
+    lines.extend(repair.rebuilt.iter().map(|grant| format!("{rebuilt} {}", named(grant))));
+    let gone = repair.dropped.iter();
+    lines.extend(gone.map(|(grant, why)| format!("{dropped} {}: {why}", named(grant))));
+    let without = repair.unrecorded.iter();
+    lines.extend(without.map(|what| format!("has no record: {what}")));
+    let last = match &repair.saved {
+        Some(saved) => format!("repaired; the damaged one is {}", saved.display()),
+        None if dry_run && repair.unrecorded.is_empty() => "nothing was changed".to_owned(),
+        None if dry_run => "nothing was changed; what has no record takes --force".to_owned(),
+        None => "repaired".to_owned(),
+    };
+    lines.push(last);
+    lines
 }

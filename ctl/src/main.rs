@@ -71,6 +71,9 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
             return cdi::validate(&node, files, cli.json);
         }
         Command::Ledger { command: LedgerCommand::Show } => ledger::show(&node, cli.json)?,
+        Command::Ledger { command: LedgerCommand::Repair { dry_run, force } } => {
+            ledger::repair(&node, *dry_run, *force, cli.json)?;
+        }
         Command::Ledger { command: LedgerCommand::Verify } => {
             return ledger::verify(&node, cli.json);
         }

@@ -11,6 +11,8 @@ use serde_json::Value;
 use simnode::Change;
 use simnode::fault::{Action, Fault};
 
+use crate::repaired::ledger;
+
 /// Every call of `function` from now on.
 fn every(function: &str, action: Action) -> Change {
     let (function, gpu) = (function.to_owned(), None);
@@ -77,19 +79,20 @@ pub fn a_gpu_that_was_lost_is_not_given(stage: &Stage) -> Result<()> {
 pub fn a_damaged_ledger_refuses_until_it_is_repaired(stage: &Stage) -> Result<()> {
     let world = World::up(stage, "p5", "")?;
     world.sleeper(&ONE_GPU)?.end()?;
-    let boot = fs::read_to_string(world.node.root().join("proc/sys/kernel/random/boot_id"))?;
-    let file = world.node.path("run").join(boot.trim()).join("ledger.json");
+    let file = ledger(&world.node)?;
     let whole = fs::read_to_string(&file)?;
     let half = whole[..whole.len() / 2].to_owned();
     let newer = whole.replacen("\"format\":1", "\"format\":999", 1);
     ensure!(newer != whole, "{whole}");
     for damaged in ["", "{}", "not a ledger", &half, &newer] {
+        let is_newer = damaged == newer;
+        let way_out = if is_newer { "until Berth is upgraded" } else { "`berth ledger repair`" };
         fs::write(&file, damaged)?;
         let task = Task::named(&world.containerd, "refused");
         let said = task.foreground(BERTH, &ONE_GPU, &["true"])?;
         ensure!(said.code() == 1 && said.err.contains("berth: "), "{damaged:?}: {said:?}");
         ensure!(
-            said.err.contains("ledger.json") && said.err.contains("berth ledger verify"),
+            said.err.contains("ledger.json") && said.err.contains(way_out),
             "{damaged:?}: {said:?}"
         );
         task.removed()?;

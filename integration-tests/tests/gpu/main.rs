@@ -35,6 +35,7 @@ mod policy;
 mod prior;
 mod prior_instances;
 mod refused;
+mod repaired;
 mod restarts;
 mod roots;
 mod specified;
@@ -284,6 +285,11 @@ fn main() -> ExitCode {
             scene!(planned::a_pods_containers_are_planned_as_they_are_admitted),
             scene!(planned::a_plan_reads_as_it_should),
             scene!(planned::a_plan_has_its_documented_fields),
+            scene!(smoke repaired::running_containers_keep_what_they_have),
+            scene!(repaired::a_pods_claims_are_made_anew),
+            scene!(repaired::an_instance_whose_record_was_lost_is_anothers),
+            scene!(repaired::what_would_be_lost_takes_force),
+            scene!(repaired::a_later_versions_ledger_is_not_repaired),
             scene!(command::ps_lists_grants),
             scene!(command::explain_finds_a_container_by_each_of_its_names),
             scene!(command::topo_shows_who_holds_what_and_how_close_they_are),

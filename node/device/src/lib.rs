@@ -21,6 +21,7 @@ mod cpuset;
 mod error;
 mod host;
 mod keep;
+mod living;
 mod nvidia;
 mod tool;
 mod topology;
@@ -31,6 +32,7 @@ pub use cpuset::{Allowed, allowed};
 pub use error::DeviceError;
 pub use host::Host;
 pub use keep::{forget, keep, kept, sweep};
+pub use living::{Living, living};
 #[cfg(feature = "nvml")]
 pub use nvidia::driver::{DriverFile, driver_files, prepare_driver};
 pub use nvidia::driver::{DriverTree, Library, Width, driver_tree, old_trees};

@@ -15,7 +15,8 @@ pub(crate) fn findings(node: &Node, grants: &[Arc<Grant>]) -> Result<Vec<Finding
     Ok(plan::audit::audit(&inventory, &holdings(grants)))
 }
 
-fn holdings(grants: &[Arc<Grant>]) -> Vec<Holding> {
+/// The records as an audit looks at them.
+pub(crate) fn holdings(grants: &[Arc<Grant>]) -> Vec<Holding> {
     grants
         .iter()
         .map(|grant| {

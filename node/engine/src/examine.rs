@@ -202,7 +202,9 @@ impl Node {
 
     fn ledger_check(&self) -> Check {
         match self.verify() {
-            Err(fault) => Check::failure("ledger", fault.to_string(), "see `berth ledger verify`"),
+            Err(fault) => {
+                Check::failure("ledger", fault.to_string(), "see `berth ledger repair --dry-run`")
+            }
             Ok(findings) if findings.is_empty() => Check::well("ledger", "sound"),
             Ok(findings) => Check::failure("ledger", findings.join("; "), "run `berth reconcile`"),
         }
@@ -210,9 +212,11 @@ impl Node {
 
     fn leftovers(&self) -> Check {
         match self.reconcile(true) {
-            Err(fault) => {
-                Check::failure("leftovers", fault.to_string(), "see `berth ledger verify`")
-            }
+            Err(fault) => Check::failure(
+                "leftovers",
+                fault.to_string(),
+                "see `berth ledger repair --dry-run`",
+            ),
             Ok(report) if report.released.is_empty() => Check::well("leftovers", "none"),
             Ok(report) => Check::warning(
                 "leftovers",

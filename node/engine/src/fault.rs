@@ -103,6 +103,18 @@ pub enum Fault {
         /// What the kernel said.
         source: io::Error,
     },
+    /// A repair after which something that lives would have no record.
+    #[error(
+        "berth: the ledger {path} is not repaired: what these have could be given a second time: {what}; \
+         end them first and try again, or accept that with `berth ledger repair --force`",
+        path = path.display()
+    )]
+    RepairLoses {
+        /// The ledger.
+        path: PathBuf,
+        /// What lives.
+        what: String,
+    },
     /// The kernel's source of randomness.
     #[error("berth: cannot read random bits: {0}")]
     Random(io::Error),

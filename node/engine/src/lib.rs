@@ -25,9 +25,11 @@ mod mode;
 mod node;
 mod pinning;
 mod prior;
+mod rebuild;
 mod reconcile;
 mod rehearsal;
 mod release;
+mod repair;
 mod settle;
 #[cfg(feature = "nvml")]
 mod specify;
@@ -55,6 +57,7 @@ pub use plan::{
 };
 pub use reconcile::Report;
 pub use rehearsal::{Rehearsal, Rehearsed, Step};
+pub use repair::Repair;
 #[cfg(feature = "nvml")]
 pub use specify::{DeviceName, write_spec};
 pub use supposed::{Supposed, SupposedPod};

@@ -128,7 +128,7 @@ impl Ledger {
         deadline: Duration,
         known: Option<Known>,
     ) -> Result<Locked<'_>, LedgerError> {
-        let lock = Held::wait(&self.folder.join(NODE_LOCK), deadline)?;
+        let lock = Held::wait(&self.lock_path(), deadline)?;
         if let Some(Known { snapshot, seen }) = known
             && file::is_same(&self.path(), seen.as_ref())?
         {
@@ -200,16 +200,27 @@ impl Ledger {
     /// # Errors
     /// When the folder cannot be read or a file cannot be removed.
     pub fn sweep(&self) -> Result<usize, LedgerError> {
-        let failed = |source| LedgerError::failed("list", &self.folder, source);
         let mut swept = 0;
+        for id in self.marked()? {
+            swept += usize::from(lock::sweep(&self.mark(&id))?);
+        }
+        Ok(swept)
+    }
+
+    /// Grants that have a mark, held or left behind.
+    pub(crate) fn marked(&self) -> Result<Vec<GrantId>, LedgerError> {
+        let failed = |source| LedgerError::failed("list", &self.folder, source);
+        let mut ids = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             let id = path.file_stem().and_then(|stem| stem.to_str()?.parse::<GrantId>().ok());
-            if id.is_some_and(|id| path == self.mark(&id)) {
-                swept += usize::from(lock::sweep(&path)?);
-            }
+            ids.extend(id.filter(|id| path == self.mark(id)));
         }
-        Ok(swept)
+        Ok(ids)
+    }
+
+    pub(crate) fn lock_path(&self) -> PathBuf {
+        self.folder.join(NODE_LOCK)
     }
 
     /// What no sequence of right changes leads to; empty when the record is sound.

@@ -46,9 +46,8 @@ pub enum LedgerError {
     },
     /// The record itself cannot be believed.
     #[error(
-        "the ledger {path} {damage}; no GPU is granted until it is repaired: run `berth ledger verify`; \
-         if no container with a GPU runs, move the file away and run `berth reconcile`",
-        path = path.display()
+        "the ledger {path} {damage}; no GPU is granted until {}",
+        damage.way_out(), path = path.display()
     )]
     Unusable {
         /// The file.
@@ -144,15 +143,27 @@ pub enum Damage {
     #[error("has a generation that cannot be counted on")]
     Generation,
     /// Written by another version.
-    #[error(
-        "has format {format}, and this version of Berth knows {known}; use the version that wrote it"
-    )]
+    #[error("has format {format}, and this version of Berth knows {known}")]
     Format {
         /// What it says.
         format: u64,
         /// What is known.
         known: u64,
     },
+}
+
+impl Damage {
+    /// What is to be done about it, as the end of a sentence.
+    fn way_out(&self) -> &'static str {
+        match self {
+            Self::Format { .. } => {
+                "Berth is upgraded to the version that wrote it, or the node is drained and restarted"
+            }
+            _ => {
+                "it is repaired: `berth ledger repair --dry-run` says what can be saved, `berth ledger repair` does it"
+            }
+        }
+    }
 }
 
 impl LedgerError {

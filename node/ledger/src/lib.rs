@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <run>/<boot id>/ledger.json        all grants, one document, replaced as a whole
+//!                 ledger.damaged-<n>.json   one that was repaired, as it was
 //!                 node.lock          held for a decision and the write that follows
 //!                 <uuid>.gpu         held while something is done to that GPU
 //!                 <id>.admitting     held while that grant's container is being made
@@ -19,6 +20,8 @@ pub mod liveness;
 mod lock;
 mod packed;
 mod record;
+mod repair;
+mod salvage;
 mod texts;
 mod trusted;
 mod verify;
@@ -31,4 +34,6 @@ pub use record::{
     GivenGpu, GivenInstance, GivenSlot, Grant, Member, Origin, Owner, ProcessId, Snapshot, Stage,
     State, occupancy,
 };
+pub use repair::{Condition, Mending, contradictions};
+pub use salvage::{Lost, Salvage};
 pub use verify::Finding;

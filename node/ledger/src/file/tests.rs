@@ -42,7 +42,7 @@ fn wrong(bytes: &[u8]) -> String {
 fn refused(path: &Path) -> String {
     let words = read(path).expect_err("not a ledger").to_string();
     assert!(words.contains(&path.display().to_string()), "{words}");
-    let way_out = "run `berth ledger verify`; if no container with a GPU runs, move the file away and run `berth reconcile`";
+    let way_out = "no GPU is granted until it is repaired: `berth ledger repair --dry-run` says what can be saved, `berth ledger repair` does it";
     assert!(words.ends_with(way_out), "{words}");
     words
 }
@@ -121,7 +121,7 @@ fn an_empty_file_is_not_an_empty_ledger() {
 
 #[test]
 fn another_format_is_named_even_if_it_looks_different() {
-    let newer = "has format 2, and this version of Berth knows 1; use the version that wrote it";
+    let newer = "has format 2, and this version of Berth knows 1";
     assert_eq!(wrong(&edited("\"format\":1", "\"format\":2")), newer);
     assert_eq!(wrong(br#"{"format":2,"everything":"else"}"#), newer);
 }
