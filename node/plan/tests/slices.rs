@@ -2,9 +2,10 @@
 
 mod nodes;
 
-use nodes::geometry::{A100_40, A100_80, H100, H200, MADE_UP, Model, RTX_PRO_6000};
+use nodes::geometry::{A100_40, A100_80, H100, H200, MADE_UP, RTX_PRO_6000};
+use nodes::instances::*;
 use nodes::*;
-use plan::mig::{ComputeInstance, Devices, Instance, Mix, Place, Slot, to_switch};
+use plan::mig::{Devices, Mix, Place, Slot, to_switch};
 use plan::policy::Audience;
 use plan::trust::{Asker, Pod};
 use plan::*;
@@ -15,51 +16,9 @@ fn mig(text: &str) -> Want {
     Want::Mig { profile: name.parse().expect("a name"), count }
 }
 
-/// So many GPUs of the model, all in MIG mode, on one NUMA node.
-fn split(model: &Model, number: usize) -> Inventory {
-    let mut inventory = node(&vec![Some(0); number], |_, _| (12, Ancestor::Node));
-    inventory.gpus = inventory.gpus.into_iter().map(|gpu| model.split(gpu)).collect();
-    inventory
-}
-
-fn profile(inventory: &Inventory, gpu: u32, name: &str) -> (u32, u32) {
-    let gpu = inventory.gpu(&uuid(gpu)).expect("a GPU");
-    let profile = gpu.profile(&name.parse().expect("a name")).expect("a profile");
-    (profile.id, profile.slices)
-}
-
-/// Instances that are held: GPU, profile, start, by whom.
-fn sliced(inventory: &Inventory, held: &[(u32, &str, u32, &'static str)]) -> Occupancy<'static> {
-    let mut occupancy = Occupancy::default();
-    for (gpu, name, start, label) in held {
-        let (profile, size) = profile(inventory, *gpu, name);
-        let slice = Slice { profile, start: *start, size, holder: holder(label) };
-        occupancy.add_slice(&uuid(*gpu), slice);
-    }
-    occupancy
-}
-
-fn observed(inventory: &mut Inventory, gpu: u32, id: u32, name: &str, start: u32) {
-    let (profile, size) = profile(inventory, gpu, name);
-    let gpu = inventory.gpus.iter_mut().find(|one| one.uuid == uuid(gpu)).expect("a GPU");
-    let mig = format!("MIG-{id:08x}-0000-4000-8000-00000000000{}", gpu.index);
-    let device = ComputeInstance { id: 0, uuid: Some(mig.parse().expect("a name")) };
-    let compute_instances = vec![device];
-    gpu.instances.push(Instance { gpu_instance: id, profile, start, size, compute_instances });
-}
-
 fn placed(want: &str, inventory: &Inventory, occupancy: &Occupancy<'_>) -> Placement {
     decide(&mig(want), inventory, occupancy, &Policy::default())
         .unwrap_or_else(|refusal| panic!("{refusal}"))
-}
-
-/// GPU and start of each instance.
-fn places(placement: &Placement) -> Vec<(u32, u32)> {
-    placement
-        .slots
-        .iter()
-        .map(|slot| (numbers(std::slice::from_ref(&slot.gpu))[0], slot.start))
-        .collect()
 }
 
 fn refusal(want: &str, inventory: &Inventory, occupancy: &Occupancy<'_>) -> Refusal {
@@ -424,103 +383,6 @@ fn a_claim_of_mig_agrees_with_instances_of_the_profile() {
         "berth: annotation berth.dev/mig=\"2x2g.20gb\": device plugin has already given this container \
          2g.20gb at 4 of GPU-00000000-0000-4000-8000-000000000000; ask for the same, or ask for nothing"
     );
-}
-
-/// `devices` with the ids of instances as `observed` makes them on the first GPU.
-fn named(ids: &[u32]) -> Want {
-    let uuid = |id: &u32| format!("MIG-{id:08x}-0000-4000-8000-000000000000");
-    Want::Instances(ids.iter().map(|id| uuid(id).parse().expect("a name")).collect())
-}
-
-#[test]
-fn mig_devices_that_are_named_are_had_as_they_stand() {
-    let mut inventory = split(&A100_80, 2);
-    observed(&mut inventory, 0, 5, "3g.40gb", 4);
-    observed(&mut inventory, 0, 7, "1g.10gb", 0);
-    let placement = decide(&named(&[5, 7]), &inventory, &Occupancy::default(), &Policy::default())
-        .expect("both are free");
-    assert_eq!(places(&placement), [(0, 0), (0, 4)], "by GPU and start");
-    assert!(placement.slots.iter().all(|slot| !slot.adopted), "nobody's to take over");
-    assert_eq!(placement.gpus, [uuid(0)]);
-}
-
-#[test]
-fn mig_devices_that_cannot_be_had_are_refused_one_by_one() {
-    let mut inventory = split(&A100_80, 1);
-    for (id, start) in [(3, 0), (4, 1), (5, 2), (6, 3)] {
-        observed(&mut inventory, 0, id, "1g.10gb", start);
-    }
-    let mut occupancy = sliced(&inventory, &[(0, "1g.10gb", 0, "ns/pod/a")]);
-    let (profile, _) = profile(&inventory, 0, "1g.10gb");
-    occupancy.idle.push(Place { gpu: uuid(0), profile, start: 1 });
-    let refused = |want: &Want, policy: &Policy| {
-        decide(want, &inventory, &occupancy, policy).expect_err("refused").to_string()
-    };
-    let name = |id: u32| format!("MIG-{id:08x}-0000-4000-8000-000000000000");
-    assert_eq!(
-        refused(&named(&[3, 4, 9, 5]), &Policy::default()),
-        format!(
-            "berth: no room for devices {},{},{},{}: {}: held by ns/pod/a; {}: kept for whoever asks for mig 1g.10gb; \
-             {}: not on this node; {}: free; nearest fit: devices {}",
-            name(3),
-            name(4),
-            name(9),
-            name(5),
-            name(3),
-            name(4),
-            name(9),
-            name(5),
-            name(5)
-        )
-    );
-    assert!(
-        refused(&named(&[3]), &Policy::default())
-            .ends_with(&format!("nearest fit: devices {}", name(5)))
-    );
-    let elsewhere = Policy {
-        gpus: vec!["GPU-00000009-0000-4000-8000-000000000000".into()],
-        ..Policy::default()
-    };
-    assert_eq!(
-        refused(&named(&[5]), &elsewhere),
-        format!(
-            "berth: no room for devices {}: {}: on {}, which is not in node.gpus; no MIG instance of another's making is free",
-            name(5),
-            name(5),
-            uuid(0)
-        )
-    );
-    assert!(decide(&named(&[5, 6]), &inventory, &occupancy, &Policy::default()).is_ok());
-}
-
-#[test]
-fn two_parts_of_one_instance_are_not_given_as_two() {
-    let mut inventory = split(&A100_80, 1);
-    observed(&mut inventory, 0, 5, "3g.40gb", 4);
-    let uuid = "MIG-0000000a-0000-4000-8000-000000000000".parse().expect("a name");
-    let second = ComputeInstance { id: 1, uuid: Some(uuid) };
-    inventory.gpus[0].instances[0].compute_instances.push(second);
-    let refused = decide(&named(&[5, 10]), &inventory, &Occupancy::default(), &Policy::default());
-    let words = refused.expect_err("they share its memory").to_string();
-    assert!(words.contains("a part of one of the others"), "{words}");
-}
-
-#[test]
-fn a_claim_of_mig_devices_agrees_with_the_very_instances() {
-    let mut inventory = split(&A100_80, 1);
-    observed(&mut inventory, 0, 5, "3g.40gb", 4);
-    observed(&mut inventory, 0, 6, "3g.40gb", 0);
-    let value = "MIG-00000005-0000-4000-8000-000000000000";
-    let request = Request::parse(&annotations(&[("berth.dev/devices", value)]), None);
-    let request = request.expect("well formed").expect("a request");
-    let of = |id: &str| {
-        let slot = inventory.mig_device(&id.parse().expect("a name")).expect("observed");
-        Devices { gpus: vec![], slots: vec![slot] }
-    };
-    assert_eq!(request.agrees_with(&of(value), "cdi edits", &inventory), Ok(()));
-    let other = of("MIG-00000006-0000-4000-8000-000000000000");
-    assert!(request.agrees_with(&other, "cdi edits", &inventory).is_err());
-    assert!(request.agrees_with(&vec![uuid(0)].into(), "cdi edits", &inventory).is_err());
 }
 
 fn allowed() -> Policy {

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod geometry;
+pub mod instances;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
