@@ -83,8 +83,6 @@ pub fn cores_and_slices_are_shown_with_who_holds_them(stage: &Stage) -> Result<(
 fn is_a_map(world: &World, own: &str, start: u64) -> Result<()> {
     let map = world.node.berth(&["topo", "--map"])?;
     ensure!(map.code() == 0 && !map.out.contains('\u{1b}'), "nobody looks: {}", map.out);
-    let mut cells = ["."; 4];
-    cells[usize::try_from(start)?] = "B";
     let drawn = |sign: &str| map.out.matches(sign).count();
     ensure!(drawn("[AAAAAAAAAAAAAAA]") == 1 && drawn("|#######]") == 1, "{}", map.out);
     let ours = format!("B 1g.5gb@{start}, # 3g.20gb@4");
