@@ -22,6 +22,7 @@ use plan::{Capabilities, GpuUuid, GrantId, Inventory, Pinning, Refusal, Want};
 use crate::admit::{Claimed, capabilities};
 use crate::ask::Ask;
 use crate::claim::{Claim, Facts, look_again, owner};
+use crate::extras::Brought;
 use crate::pinning::Around;
 use crate::reconcile::{dead, is_gone};
 use crate::release::retire;
@@ -132,6 +133,8 @@ impl Rehearsal<'_> {
         let Some(Claimed { claim, .. }) = self.node.claimed(ask, &self.inventory)? else {
             return Ok(Rehearsed::default());
         };
+        // What the node has not of them refuses the container, whoever holds what.
+        Brought::of(self.node, ask)?;
         let owner = owner(&claim, ask);
         if let Some(foretold) = self.foretold.get(&owner) {
             return Ok(Rehearsed { joins: true, ..foretold.clone() });
