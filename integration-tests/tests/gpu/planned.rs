@@ -91,7 +91,7 @@ pub fn what_is_planned_is_what_is_admitted(stage: &Stage) -> Result<()> {
         tasks.push(task);
     }
     tasks.into_iter().try_for_each(Task::end)?;
-    is_free_soon(&world, &[(0, 14, 0)]).or_else(|_| is_free_soon(&world, &[(0, 14, 4)]))
+    is_free_soon(&world, &[(0, foreign.profile, foreign.placement.start)])
 }
 
 /// Whatever is wrong with a request: the plan says it as the container's create error does, and what it says would fit does.
