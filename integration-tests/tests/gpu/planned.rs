@@ -81,10 +81,12 @@ pub fn what_is_planned_is_what_is_admitted(stage: &Stage) -> Result<()> {
         &["berth.dev/gpus=1"],
     ];
     let mut tasks = Vec::new();
-    for request in requests {
+    for (nth, request) in requests.into_iter().enumerate() {
         let (plan, code) = plan_of(&world, request)?;
         ensure!(code == 0 && plan["outcome"] == "given", "{request:?}: {plan:#}");
-        let task = Task::detached(&world.containerd, "planned", &flags(request), &SLEEP)?;
+        // No id begins with another: what is left of a container is looked for by its id.
+        let name = format!("planned{nth}");
+        let task = Task::detached(&world.containerd, &name, &flags(request), &SLEEP)?;
         let grants = world.node.grants()?;
         let grant = grants.iter().find(|grant| grant["sandbox"] == task.id).context("a grant")?;
         is_as_planned(&plan, grant, &task.id).with_context(|| format!("{request:?}"))?;
