@@ -7,8 +7,8 @@ use engine::{GpuUuid, GrantId};
 
 /// See what Berth has given to whom on this node, and why.
 ///
-/// Berth runs below Kubernetes and containerd, where containers are launched. This command reads its ledger and the node; only
-/// `reconcile`, `ledger repair` and `cdi generate --output` change anything.
+/// Berth runs below Kubernetes and containerd, where containers are launched. This command reads its ledger and the node. Only `reconcile`
+/// and `ledger repair` change what is held or recorded; `cdi generate --output` and `topo --svg` write the file that you name.
 #[derive(Debug, Parser)]
 #[command(name = "berth", version, disable_help_subcommand = true)]
 pub struct Cli {
@@ -27,7 +27,7 @@ pub enum Command {
     Ps,
     /// Tell what a container asked for, what it got, and why not something else.
     Explain {
-        /// Container id (or its beginning), `namespace/pod/container` as `ps` shows it, or a grant's id.
+        /// Container id (or its beginning, six characters at least), the owner as `ps` shows it, or a grant's id.
         container: String,
     },
     /// Show the GPUs, how close they are to each other, and who sits where.
@@ -127,7 +127,7 @@ pub struct PlanArgs {
     /// MIG instances, such as `1g.10gb` or `2x3g.40gb`: `berth.dev/mig`.
     #[arg(long, value_name = "PROFILE", conflicts_with = "file")]
     pub mig: Option<String>,
-    /// Exactly these GPUs, by UUID, between commas: `berth.dev/devices`.
+    /// Exactly these GPUs, or these MIG devices, by UUID, between commas: `berth.dev/devices`.
     #[arg(long, value_name = "UUIDS", conflicts_with = "file")]
     pub devices: Option<String>,
     /// `auto`, `off` or a number: `berth.dev/cpus`.
@@ -139,7 +139,10 @@ pub struct PlanArgs {
     /// Parts of the driver, between commas: `berth.dev/driver-capabilities`.
     #[arg(long, value_name = "LIST", conflicts_with = "file")]
     pub driver_capabilities: Option<String>,
-    /// Any annotation; may be given several times.
+    /// Devices beside the GPUs, between commas: `berth.dev/extras`.
+    #[arg(long, value_name = "LIST", conflicts_with = "file")]
+    pub extras: Option<String>,
+    /// Any annotation, by its whole key (`berth.dev/isolation=any`); may be given several times.
     #[arg(long, value_name = "KEY=VALUE", conflicts_with = "file")]
     pub annotation: Vec<String>,
     /// A variable of the container's environment, which may bring requirements (`NVIDIA_REQUIRE_CUDA`); may be given several times.

@@ -17,7 +17,7 @@ pub fn show(node: &Node, json: bool) -> anyhow::Result<()> {
     }
     println!("# generation {}, {} grants", ledger.generation, ledger.grants.len());
     for grant in &ledger.grants {
-        println!("{}", serde_json::to_string(grant.as_ref())?);
+        println!("{}", view::as_seen(&serde_json::to_string(grant.as_ref())?));
     }
     Ok(())
 }

@@ -34,7 +34,9 @@ fn main() -> ExitCode {
         Err(error) => {
             // Its words have those of its causes in them.
             let words = error.to_string();
-            eprintln!("berth: {}", words.trim_start_matches("berth: ").trim_end());
+            let words = words.trim_start_matches("berth: ").trim_end();
+            let lines: Vec<String> = words.lines().map(view::visible).collect();
+            eprintln!("berth: {}", lines.join("\n"));
             // There, 1 is an answer.
             ExitCode::from(if matches!(cli.command, Command::Plan(_)) { 2 } else { 1 })
         }

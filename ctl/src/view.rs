@@ -254,18 +254,32 @@ pub fn candidate(candidate: &engine::Candidate) -> CandidateView {
 /// When standard output is closed.
 pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     use std::io::Write;
-    let mut text = serde_json::to_vec_pretty(value)?;
-    text.push(b'\n');
-    Ok(std::io::stdout().write_all(&text)?)
+    let mut text = as_seen(&serde_json::to_string_pretty(value)?);
+    text.push('\n');
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}
+
+/// The same JSON, of which a terminal shows all: what is unseen stands in its strings alone, and has an escape there.
+pub fn as_seen(json: &str) -> String {
+    let escaped = |one: char| {
+        let mut units = [0; 2];
+        one.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect::<String>()
+    };
+    let shown = |one: char| match one.is_ascii() || !is_unseen(one) {
+        true => one.to_string(),
+        false => escaped(one),
+    };
+    json.chars().map(shown).collect()
+}
+
+fn is_unseen(one: char) -> bool {
+    one.is_control()
+        || matches!(one, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
+        || matches!(one, '\u{61c}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }
 
 /// The line as a terminal shows it: names that pods and containers have may hold what moves its cursor, turns its text around, or is not seen.
 pub fn visible(line: &str) -> String {
-    let is_unseen = |one: char| {
-        one.is_control()
-            || matches!(one, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}')
-            || matches!(one, '\u{61c}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
-    };
     let shown =
         |one: char| if is_unseen(one) { one.escape_default().to_string() } else { one.to_string() };
     line.chars().map(shown).collect()

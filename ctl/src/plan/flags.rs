@@ -65,6 +65,7 @@ fn annotations(args: &PlanArgs) -> anyhow::Result<BTreeMap<String, String>> {
         ("cpus", &args.cpus),
         ("numa", &args.numa),
         ("driver-capabilities", &args.driver_capabilities),
+        ("extras", &args.extras),
     ];
     let mut all = BTreeMap::new();
     let fields = fields
@@ -77,6 +78,11 @@ fn annotations(args: &PlanArgs) -> anyhow::Result<BTreeMap<String, String>> {
                 "--annotation {text:?} is not KEY=VALUE; write for example --annotation berth.dev/gpus=2"
             );
         };
+        if !key.contains('/') {
+            bail!(
+                "--annotation {text:?} names no field of Berth's: write it with its domain, as in --annotation berth.dev/{key}={value}"
+            );
+        }
         written.push((key.to_owned(), value.to_owned()));
     }
     for (key, value) in written {

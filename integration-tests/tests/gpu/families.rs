@@ -57,7 +57,7 @@ pub fn the_same_words_reach_ctr_and_the_kubelet(stage: &Stage) -> Result<()> {
     let families: [(Asked<'_>, &str); 8] = [
         (
             (&[("memory", "8Gi")], None),
-            "berth: annotation berth.dev/memory=\"8Gi\": memory is not in this version; ask for whole GPUs with gpus or devices",
+            "berth: annotation berth.dev/memory=\"8Gi\": memory is not in this version; ask for whole GPUs with gpus, or for a part of one with mig",
         ),
         (
             (&[("gpus", "many")], None),

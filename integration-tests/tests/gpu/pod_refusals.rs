@@ -86,7 +86,7 @@ pub fn what_cannot_be_understood_is_said_of_the_container_that_it_addresses(
             "part",
             "memory",
             "8Gi",
-            "memory is not in this version; ask for whole GPUs with gpus or devices",
+            "memory is not in this version; ask for whole GPUs with gpus, or for a part of one with mig",
         ),
     ];
     let annotations: Vec<(String, &str)> = cases

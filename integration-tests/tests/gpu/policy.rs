@@ -144,7 +144,7 @@ pub fn devices_may_be_named_by_pods_under_all_alone(stage: &Stage) -> Result<()>
         }
         let words = format!(
             "berth: annotation berth.dev/devices: pods of namespace \"tests\" may not ask: policy.devices is \"{shown}\", \
-             and gpus would not name devices; the node's operator can allow it: policy.devices = \"all\""
+             and gpus and mig would not name devices; the node's operator can allow it: policy.devices = \"all\""
         );
         kubelet.refused_with(&pod, "main", &words)?;
         pod.remove(&[])?;

@@ -68,7 +68,7 @@ pub fn what_is_not_in_this_version(stage: &Stage) -> Result<()> {
         (
             &["memory=8Gi", "compute=25%"][..],
             "berth: annotation berth.dev/memory=\"8Gi\": memory is not in this version; \
-             ask for whole GPUs with gpus or devices",
+             ask for whole GPUs with gpus, or for a part of one with mig",
         ),
         (
             &["gpus=1", "isolation=limited"],
@@ -141,7 +141,7 @@ pub fn what_the_operator_bars(stage: &Stage) -> Result<()> {
     refuses(&world, &["gpus=1"], &words)?;
     world.node.configure("[policy]\ndevices = \"off\"")?;
     let words = format!(
-        "berth: annotation berth.dev/devices: {asker} may not ask: policy.devices is \"off\", and gpus would not name devices; \
+        "berth: annotation berth.dev/devices: {asker} may not ask: policy.devices is \"off\", and gpus and mig would not name devices; \
          the node's operator can allow it: policy.devices = \"non-cri\""
     );
     refuses(&world, &[&format!("devices={first}")], &words)?;

@@ -123,7 +123,8 @@ fn all_refuse(place: &Place, making: &mut Admission, word: &str) -> Result<()> {
         Err(Denied::Refused(refusal)) => bail!("it is no matter of room: {refusal}"),
         Err(Denied::Broken(fault)) => fault.to_string(),
     };
-    ensure!(admitted.contains("`berth ledger repair`"), "no way out: {admitted}");
+    let ways = ["`berth ledger repair`", "until Berth is upgraded"];
+    ensure!(ways.iter().any(|way| admitted.contains(way)), "no way out: {admitted}");
     let said = [
         ("admit", Err(admitted)),
         ("release", node.release(owner("making")).map_err(|fault| fault.to_string())),

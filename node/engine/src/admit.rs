@@ -14,7 +14,7 @@ use std::thread::{self, JoinHandle};
 
 use device::{DriverTree, MigDevice, Placing};
 use ledger::{GivenSlot, Grant, InProgress, Known, Ledger};
-use oci_specs::{Bundle, MountView, SpecView};
+use oci_specs::Bundle;
 use plan::trust::{
     OtherAllocator, env_may_ask, may_ask, may_have_extras, may_hold, may_name_devices,
     other_matters,
@@ -25,6 +25,7 @@ use plan::{Capabilities, Gpu, GrantId, Inventory, NodeSet, Pinning, Refusal, Wan
 use crate::ask::Ask;
 use crate::claim::{Claim, Facts, Taken, take};
 use crate::crash::point;
+use crate::dress::mounted_beside;
 use crate::edits::{Parts, Variables, edits, joined};
 use crate::extras::Brought;
 use crate::pinning::{Around, left_alone, may_be_pinned};
@@ -65,8 +66,9 @@ pub(crate) struct Given {
     pub(crate) pod: Option<(String, String)>,
     /// What the container runs without.
     pub(crate) notes: Vec<String>,
-    /// Whether its root may still be dressed while the OCI runtime makes it.
-    pub(crate) dress_late: bool,
+    /// Where something is mounted while the OCI runtime makes the container, if its root may be dressed meanwhile: the runtime then neither
+    /// runs a hook, which may be an `ldconfig`, nor mounts anything on the files that are written.
+    pub(crate) mounted_beside: Option<Vec<String>>,
 }
 
 impl Given {
@@ -91,12 +93,6 @@ impl Admission {
     pub fn layer(&self) -> Option<&Path> {
         let given = self.given.as_ref().filter(|given| given.layered)?;
         given.tree.as_ref().map(|tree| tree.path.as_path())
-    }
-
-    /// Whether [`Node::dress`] may be done beside the OCI runtime's create, once [`Node::inspect_root`] has passed the root: the runtime then
-    /// neither runs a hook, which may be an `ldconfig`, nor mounts anything on the files that are written.
-    pub fn may_dress_late(&self) -> bool {
-        self.given.as_ref().is_some_and(|given| given.dress_late)
     }
 
     /// The grant; `None` for a container that got nothing.
@@ -204,8 +200,7 @@ impl Node {
         point("admit.taken");
         let (mut known, fresh) = (Some(known), progress.is_some());
         let layered = tree.as_ref().is_some_and(|tree| fits(tree, &rootfs.layers));
-        let edits_hook = prior_edits.as_ref().is_some_and(|edits| !edits.hooks.is_empty());
-        let dress_late = !edits_hook && leaves_loader_alone(bundle.spec());
+        let mounted_beside = mounted_beside(bundle.spec(), prior_edits.as_ref());
         let mut notes = Vec::new();
         let pinning = grant.members.iter().find(|member| member.container == ask.container);
         let pinning = pinning.map(|member| member.pinning.clone()).unwrap_or_default();
@@ -250,7 +245,7 @@ impl Node {
                 preferred: pinning.preferred,
                 pod: ask.asker.pod.as_ref().map(|pod| (pod.uid.clone(), pod.container.clone())),
                 notes,
-                dress_late,
+                mounted_beside,
             })),
         })
     }
@@ -412,16 +407,6 @@ fn migs_of(grant: &Grant) -> Vec<MigDevice> {
 pub(crate) fn capabilities(ask: &Ask) -> Capabilities {
     let annotated = ask.request.as_ref().and_then(|request| request.capabilities.as_ref());
     plan::capability::effective(annotated, ask.variable("NVIDIA_DRIVER_CAPABILITIES"))
-}
-
-/// Whether nothing that a bundle says touches the loader's files while its container is made: neither a hook nor a mount.
-fn leaves_loader_alone(spec: &SpecView) -> bool {
-    // By the last name: whichever way the path to it leads.
-    let is_loaders = |mount: &MountView| {
-        let name = mount.destination.trim_end_matches(['/', '.']).rsplit('/').next();
-        name.is_none_or(|name| name.is_empty() || name == "etc" || name.starts_with("ld"))
-    };
-    spec.hooks.is_empty() && !spec.mounts.iter().any(is_loaders)
 }
 
 /// A process as the ledger knows it.

@@ -346,10 +346,17 @@ pub(crate) fn grant(
     };
     let given = placement.gpus.iter().filter_map(|uuid| facts.inventory.gpu(uuid)).map(given);
     let slots = placement.slots.iter().filter_map(|slot| given_slot(slot, facts.inventory));
-    let slots = match claim {
-        Claim::Ours { want: Want::Instances(devices), .. } => {
+    let slots: Vec<GivenSlot> = match claim {
+        Claim::Ours { want: want @ Want::Instances(devices), .. } => {
             let computes = computes_of(&node.host, devices, facts.inventory);
-            slots.map(|slot| GivenSlot { foreign: true, ..standing(slot, &computes) }).collect()
+            let slots = slots.map(|slot| GivenSlot { foreign: true, ..standing(slot, &computes) });
+            let slots: Vec<GivenSlot> = slots.collect();
+            // Chosen from what there is now: the node was looked at before.
+            let stands = |slot: &GivenSlot| slot.instance.is_some();
+            if slots.len() != devices.len() || !slots.iter().all(stands) {
+                return Err(Refusal::Changed { wanted: want.to_string() }.into());
+            }
+            slots
         }
         Claim::Ours { .. } => slots.collect(),
         Claim::External { computes, .. } => slots.map(|slot| standing(slot, computes)).collect(),

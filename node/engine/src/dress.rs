@@ -7,6 +7,7 @@ use std::path::Path;
 use device::loader_cache::{self, Libc};
 use device::rootfs::{Kind, Root};
 use device::{DriverTree, Library, Placing, Width};
+use oci_specs::{Edits, SpecView};
 use plan::{Capability, GrantId, Warning};
 
 use crate::admit::{Admission, Given};
@@ -14,16 +15,23 @@ use crate::crash::point;
 use crate::{Fault, Node, pinning};
 
 impl Node {
-    /// Refuses a root, mounted at `rootfs`, in which the OCI runtime must not make the container. Changes nothing.
+    /// Refuses a root, mounted at `rootfs`, in which the OCI runtime must not make the container. Changes nothing. Else: whether
+    /// [`Node::dress`] may be done beside the runtime, which then mounts nothing on the files that are written.
     ///
     /// # Errors
     /// [`Fault::Rootfs`], with what is wrong with it.
-    pub fn inspect_root(&self, admission: &Admission, rootfs: &Path) -> Result<(), Fault> {
-        admission.given().map_or(Ok(()), |given| self.inspected(given, rootfs).map(drop))
+    pub fn inspect_root(&self, admission: &Admission, rootfs: &Path) -> Result<bool, Fault> {
+        let Some(given) = admission.given() else { return Ok(false) };
+        let root = self.inspected(given, rootfs)?;
+        // A link of the image's may lead a mount onto them.
+        let is_plain = |place: &String| {
+            matches!(root.kind(place), Ok(Kind::Absent | Kind::Directory | Kind::File))
+        };
+        Ok(given.mounted_beside.as_ref().is_some_and(|places| places.iter().all(is_plain)))
     }
 
     /// Makes the driver's libraries known to the loader of the image whose root is mounted at `rootfs`, after a look at it. May be done
-    /// while the OCI runtime makes the container if [`Admission::may_dress_late`] says so.
+    /// while the OCI runtime makes the container if [`Node::inspect_root`] says so.
     ///
     /// # Errors
     /// [`Fault::Rootfs`] when the libraries would not be found.
@@ -156,6 +164,21 @@ fn keep_order(given: &mut Given, root: &Root) {
     }
 }
 
+/// Where a bundle, and what is added to it, mount something, if nothing of it touches the loader's files while its container is made: neither a
+/// hook nor, by its name, a mount.
+pub(crate) fn mounted_beside(spec: &SpecView, added: Option<&Edits>) -> Option<Vec<String>> {
+    // By the last name: whichever way the path to it leads.
+    let is_loaders = |place: &String| {
+        let name = place.trim_end_matches(['/', '.']).rsplit('/').next();
+        name.is_none_or(|name| name.is_empty() || name == "etc" || name.starts_with("ld"))
+    };
+    let runs_hooks = !spec.hooks.is_empty() || added.is_some_and(|edits| !edits.hooks.is_empty());
+    let own = spec.mounts.iter().map(|mount| &mount.destination);
+    let added = added.iter().flat_map(|edits| &edits.mounts).map(|mount| &mount.destination);
+    let places: Vec<String> = own.chain(added).cloned().collect();
+    (!runs_hooks && !places.iter().any(is_loaders)).then_some(places)
+}
+
 /// The name of a loader cache that is kept from dressing to arming, for a root that cannot be written.
 fn kept_name(grant: &GrantId, container: &str) -> String {
     format!("ld.so.cache.{grant}.{container}")
@@ -179,4 +202,45 @@ fn takes_nodes(root: &Root) -> Result<(), String> {
 fn shows(root: &Root, tree: &DriverTree) -> bool {
     let first = tree.libraries.first();
     first.is_none_or(|library| matches!(root.target_kind(&library.path), Ok(Kind::File)))
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_specs::Mount;
+
+    use super::*;
+
+    fn spec(more: &serde_json::Value) -> SpecView {
+        let mut spec = serde_json::json!({ "ociVersion": "1.0.2" });
+        let (Some(all), Some(more)) = (spec.as_object_mut(), more.as_object()) else {
+            panic!("two objects");
+        };
+        all.extend(more.clone());
+        serde_json::from_value(spec).expect("a spec")
+    }
+
+    fn mounts(places: &[&str]) -> serde_json::Value {
+        let mount = |place: &&str| serde_json::json!({ "destination": place, "source": "/s" });
+        serde_json::json!({ "mounts": places.iter().map(mount).collect::<Vec<_>>() })
+    }
+
+    #[test]
+    fn the_root_is_dressed_beside_the_runtime_unless_something_touches_the_loaders_files() {
+        let pods = ["/proc", "/etc/hosts", "/etc/resolv.conf", "/dev/shm", "/data"];
+        assert_eq!(mounted_beside(&spec(&mounts(&pods)), None).expect("all are apart"), pods);
+        for place in ["/etc", "/etc/", "/etc/.", "/", "/etc/ld.so.cache", "/x/../etc/ld.so.conf.d"]
+        {
+            assert_eq!(mounted_beside(&spec(&mounts(&[place])), None), None, "{place}");
+        }
+        let hook = serde_json::json!({ "hooks": { "createContainer": [{ "path": "/bin/h" }] } });
+        assert_eq!(mounted_beside(&spec(&hook), None), None, "it may be an ldconfig");
+        let mount = Mount {
+            destination: "/etc/ld.so.cache".into(),
+            kind: "bind".into(),
+            source: "/s".into(),
+            options: Vec::new(),
+        };
+        let added = Edits { mounts: vec![mount], ..Edits::default() };
+        assert_eq!(mounted_beside(&spec(&mounts(&pods)), Some(&added)), None);
+    }
 }

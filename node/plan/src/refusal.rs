@@ -135,6 +135,14 @@ pub enum Refusal {
         /// Whether a grant that is being released would make room, so that waiting helps.
         releasing: bool,
     },
+    /// Others have changed what is asked for by name.
+    #[error(
+        "berth: {wanted}: others are changing the MIG instances of this node just now; look at nvidia-smi -L, and ask again"
+    )]
+    Changed {
+        /// The request in words: `devices MIG-…`.
+        wanted: String,
+    },
     /// No GPU of the node is cut into slices.
     #[error("berth: no room for {wanted}: {why}")]
     NoMig {

@@ -129,7 +129,7 @@ pub fn may_name_devices(key: &str, asker: &Asker, policy: &Policy) -> Result<(),
     Err(Refusal::NotAllowed {
         key: key.to_owned(),
         asker: asker.named(),
-        reason: format!("policy.devices is \"{now}\", and gpus would not name devices"),
+        reason: format!("policy.devices is \"{now}\", and gpus and mig would not name devices"),
         setting: format!("policy.devices = \"{setting}\""),
     })
 }

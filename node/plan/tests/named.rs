@@ -104,3 +104,23 @@ fn a_claim_of_mig_devices_agrees_with_the_very_instances() {
     assert!(request.agrees_with(&other, "cdi edits", &inventory).is_err());
     assert!(request.agrees_with(&vec![uuid(0)].into(), "cdi edits", &inventory).is_err());
 }
+
+#[test]
+fn what_others_gave_is_not_an_instance_that_berth_is_about_to_destroy() {
+    let mut inventory = split(&A100_80, 1);
+    observed(&mut inventory, 0, 5, "3g.40gb", 4);
+    let uuid = "MIG-00000005-0000-4000-8000-000000000000".parse().expect("a name");
+    let slot = inventory.mig_device(&uuid).expect("observed");
+    let given = Devices { gpus: Vec::new(), slots: vec![slot.clone()] };
+    let mut occupancy = Occupancy::default();
+    assert!(place::external("device plugin", &given, &inventory, &occupancy).is_ok());
+    occupancy.idle.push(slot.place());
+    let refusal = place::external("device plugin", &given, &inventory, &occupancy);
+    let refusal = refusal.expect_err("it is Berth's");
+    assert!(refusal.is_waiting_for_release(), "{refusal}");
+    // Nor one that is to come where such a one still stands.
+    let (profile, _) = profile(&inventory, 0, "1g.10gb");
+    let small = inventory.slot(&Place { gpu: slot.gpu, profile, start: 6 }).expect("a slot");
+    let given = Devices { gpus: Vec::new(), slots: vec![small] };
+    assert!(place::external("device plugin", &given, &inventory, &occupancy).is_err());
+}

@@ -219,7 +219,7 @@ fn fields_of_later_versions_say_so_and_what_to_do() {
     }
     assert_eq!(
         refused(&[("berth.dev/memory", "8Gi")], None),
-        "berth: annotation berth.dev/memory=\"8Gi\": memory is not in this version; ask for whole GPUs with gpus or devices"
+        "berth: annotation berth.dev/memory=\"8Gi\": memory is not in this version; ask for whole GPUs with gpus, or for a part of one with mig"
     );
     assert_eq!(
         refused(&[("berth.dev/gpus", "1"), ("berth.dev/isolation", "view")], None),

@@ -108,7 +108,7 @@ fn exact_devices_have_an_audience_of_their_own() {
     assert_eq!(
         ask(&named, &pod("ml"), &policy(Audience::NonCri)).expect_err("not in pods"),
         "berth: annotation berth.dev/devices: pods of namespace \"ml\" may not ask: policy.devices is \"non-cri\", \
-         and gpus would not name devices; the node's operator can allow it: policy.devices = \"all\""
+         and gpus and mig would not name devices; the node's operator can allow it: policy.devices = \"all\""
     );
     let off = ask(&named, &ctr(), &policy(Audience::Off)).expect_err("nobody may");
     assert!(off.contains("policy.devices is \"off\"") && off.contains("= \"non-cri\""), "{off}");

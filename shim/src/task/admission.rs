@@ -169,10 +169,9 @@ impl Prepared {
             self.mounted = Some(target);
         }
         if self.admission.grant().is_some() {
-            self.undressed = self.admission.may_dress_late();
-            match self.undressed {
-                true => node.inspect_root(&self.admission, &rootfs_of(bundle))?,
-                false => node.dress(&mut self.admission, &rootfs_of(bundle))?,
+            self.undressed = node.inspect_root(&self.admission, &rootfs_of(bundle))?;
+            if !self.undressed {
+                node.dress(&mut self.admission, &rootfs_of(bundle))?;
             }
             self.memory = preferred(&mut self.admission);
         }

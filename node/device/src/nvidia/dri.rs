@@ -18,7 +18,8 @@ const KINDS: [&str; 2] = ["card", "renderD"];
 /// When the kernel's list of them cannot be read, or says something else.
 pub(super) fn wanted(host: &Host, gpus: &[&Gpu]) -> Result<Vec<Wanted>, DeviceError> {
     let mut wanted = Vec::new();
-    for gpu in gpus {
+    // Of a GPU in MIG mode they would be all of it.
+    for gpu in gpus.iter().filter(|gpu| !gpu.mig) {
         let folder = host.path(&format!("/sys/bus/pci/devices/{}/drm", gpu.pci));
         for name in keep::names(&folder)?.iter().filter(|name| is_node(name)) {
             let path = folder.join(name).join("dev");

@@ -5,7 +5,7 @@
 use super::{Field, Placement};
 use crate::ids::GpuUuid;
 use crate::inventory::{Gpu, Inventory};
-use crate::mig::{Devices, Slot};
+use crate::mig::{Devices, Place, Slot};
 use crate::occupancy::{Holder, Occupancy, Slice};
 use crate::policy::Policy;
 use crate::refusal::Refusal;
@@ -38,7 +38,21 @@ pub fn external(
         };
         let slices = occupancy.of_slices(&slot.gpu).iter().filter(shares);
         let all = occupancy.of_whole(&slot.gpu).iter().chain(slices.map(|slice| &slice.holder));
-        ours(by, format!("{} at slice {} of {}", slot.name, slot.start, slot.gpu), all)?;
+        let named = || format!("{} at slice {} of {}", slot.name, slot.start, slot.gpu);
+        ours(by, named(), all)?;
+        let overlaps = |place: &Place| {
+            let idle = inventory.slot(place);
+            *place == slot.place() || idle.is_some_and(|idle| idle.overlaps(slot))
+        };
+        // It is about to be destroyed, or to be taken over.
+        if occupancy.idle.iter().any(overlaps) {
+            return Err(Refusal::PriorHeld {
+                by: by.to_owned(),
+                gpu: named(),
+                holder: "Berth, for whoever asks for its profile".to_owned(),
+                releasing: true,
+            });
+        }
     }
     let parents = |gpu: &&Gpu| {
         given.gpus.contains(&gpu.uuid) || given.slots.iter().any(|slot| slot.gpu == gpu.uuid)

@@ -217,5 +217,8 @@ pub(super) fn settled(written: &Written<'_>, field: Field) -> Result<(), Refusal
 
 /// A field that comes with a later version, whatever its value.
 pub(super) fn later_field(written: &Written<'_>, field: Field) -> Refusal {
-    written.not_in_this_version(field.name(), "ask for whole GPUs with gpus or devices")
+    written.not_in_this_version(
+        field.name(),
+        "ask for whole GPUs with gpus, or for a part of one with mig",
+    )
 }

@@ -63,6 +63,17 @@ impl Listing {
         let name = format!("gi{gpu_instance}");
         self.entries.iter().any(|(entry, _)| *entry == name)
     }
+
+    /// Whether the very GPU instance is in both, with the same compute instances: one that is made anew has its id, and may be elsewhere.
+    fn agrees_about(&self, other: &Self, gpu_instance: u32) -> bool {
+        let name = format!("gi{gpu_instance}");
+        let of_it = |entry: &&(String, u64)| {
+            entry.0.strip_prefix(&name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let of = |listing: &Self| listing.entries.iter().filter(of_it).cloned().collect::<Vec<_>>();
+        let ours = of(self);
+        self.module == other.module && !ours.is_empty() && ours == of(other)
+    }
 }
 
 /// Puts into the inventory which instances there are. Whether that is known of every GPU; of one that `is_busy`, on which somebody works, what was known
@@ -77,12 +88,22 @@ pub(crate) fn fill(
         let listing = Listing::now(host, gpu)?;
         let kept = kept(host, &gpu.uuid)?;
         let is_same = kept.as_ref().is_some_and(|kept| kept.listing == listing);
-        let mut instances = kept.map(|kept| kept.instances).unwrap_or_default();
-        instances.retain(|instance| listing.has(instance.gpu_instance));
-        gpu.instances = instances;
+        gpu.instances = kept.map(|kept| still_there(kept, &listing)).unwrap_or_default();
         known &= is_same || listing.entries.is_empty() || is_busy(&gpu.uuid);
     }
     Ok(known)
+}
+
+/// What is kept, as far as the driver still lists it. What is left of an instance that has changed is that it is in the way.
+fn still_there(kept: Kept, now: &Listing) -> Vec<Instance> {
+    let Kept { listing: then, mut instances, .. } = kept;
+    instances.retain(|instance| now.has(instance.gpu_instance));
+    for instance in &mut instances {
+        if !now.agrees_about(&then, instance.gpu_instance) {
+            instance.compute_instances.clear();
+        }
+    }
+    instances
 }
 
 /// What tells the GPU instance with this id from one that had, or will have, its id: the inode of the driver's file. `None` where the driver lists none.

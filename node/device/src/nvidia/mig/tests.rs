@@ -49,12 +49,15 @@ fn an_instance_that_has_come_makes_it_unknown() {
 
 #[test]
 fn an_instance_that_was_made_anew_is_another_one() {
-    let (fake, inventory, _) = node();
+    let (fake, inventory, instance) = node();
     let old = fake.host.path(&format!("{GI}/ci0"));
     // Kept beside, so that its inode is not given to the new one.
     fs::rename(&old, fake.dir.path().join("old")).expect("moved");
     fake.write(&format!("{GI}/ci0/access"), "DeviceFileMinor: 220\n");
     assert!(!filled(&fake, &inventory, false).0);
+    // Until it is known what it is, it is in the way, and nobody's to name.
+    let in_the_way = Instance { compute_instances: Vec::new(), ..instance };
+    assert_eq!(filled(&fake, &inventory, true), (true, vec![in_the_way]));
 }
 
 #[test]
