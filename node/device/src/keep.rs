@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -138,6 +138,25 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, DeviceError> {
         return Err(DeviceError::Malformed { path: path.into(), how });
     }
     Ok(Some(bytes))
+}
+
+/// Reads a file of this size at most that root has written, or whoever this process is: no link, no fifo, nothing of a container's.
+///
+/// # Errors
+/// When it is anything else, or cannot be read.
+pub fn read_of_root(path: &Path, most: u64) -> Result<Vec<u8>, DeviceError> {
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+    let opened = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let opened = opened.map_err(file("open", path))?;
+    let meta = opened.metadata().map_err(file("look at", path))?;
+    let is_own = [0, nix::unistd::geteuid().as_raw()].contains(&meta.uid());
+    if !meta.is_file() || !is_own || meta.len() > most {
+        let how = format!("is no file of root's with {most} bytes at most, and is not believed");
+        return Err(DeviceError::Malformed { path: path.into(), how });
+    }
+    let mut bytes = Vec::new();
+    opened.take(most).read_to_end(&mut bytes).map_err(file("read", path))?;
+    Ok(bytes)
 }
 
 /// Reads a text that must be there.

@@ -31,8 +31,8 @@ pub use cache::problems;
 pub use cpuset::{Allowed, allowed};
 pub use error::DeviceError;
 pub use host::Host;
-pub use keep::{forget, keep, kept, sweep};
-pub use living::{Living, living};
+pub use keep::{forget, keep, kept, read_of_root, sweep};
+pub use living::{Living, init_pid, living};
 #[cfg(feature = "nvml")]
 pub use nvidia::driver::{DriverFile, driver_files, prepare_driver};
 pub use nvidia::driver::{DriverTree, Library, Width, driver_tree, old_trees};

@@ -1,18 +1,20 @@
 //! Containers that have GPUs of ours, by what the kernel says: whose mount namespace has a tree of ours at `/proc/driver`.
 //!
-//! Decides by the kernel's list of mounts, which nothing in a container can write, and by our own trees. For when the ledger cannot be asked. Must
-//! not know what a container may have.
+//! Decides by the kernel's lists of mounts and processes, of which a container writes no more than names, and by our own trees. For when the
+//! ledger cannot be asked. Must not know what a container may have.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use plan::PciAddress;
 
-use crate::error::{DeviceError, file};
+use crate::error::DeviceError;
 use crate::nvidia::nodes::MigDevice;
 use crate::{Host, keep};
+
+use mounts::{Processes, Trees};
+
+mod mounts;
 
 /// A container with a tree of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,83 +29,58 @@ pub struct Living {
     pub bundle: Option<PathBuf>,
 }
 
-/// Every container that has one, by the PID of its first process.
+/// Every container that has one, by the PID of its first process. What runs in a mount namespace of its own within such a container is of it.
 ///
 /// # Errors
 /// When `/proc` or a tree of ours cannot be read.
 pub fn living(host: &Host) -> Result<Vec<Living>, DeviceError> {
-    let trees = keep::boot_dir(host)?.join("proc");
+    match Trees::of(&keep::boot_dir(host)?.join("proc"))? {
+        Some(trees) => among(&Processes("/proc".into()), &trees),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn among(processes: &Processes, trees: &Trees) -> Result<Vec<Living>, DeviceError> {
     let mut first: BTreeMap<PathBuf, (u64, u32, String)> = BTreeMap::new();
-    for pid in keep::names(Path::new("/proc"))?.iter().filter_map(|name| name.parse().ok()) {
-        let Some(found) = look(&trees, pid)? else { continue };
-        let (namespace, started, tree) = found;
-        let known = first.get(&namespace).is_none_or(|(before, _, _)| started < *before);
-        if known {
+    for pid in processes.all()? {
+        let Some(tree) = processes.tree(pid, trees)? else { continue };
+        let namespace = processes.namespace(&pid.to_string());
+        let (Some(namespace), Some(started)) = (namespace, processes.started(pid)) else {
+            continue;
+        };
+        let is_first = first.get(&namespace).is_none_or(|(before, _, _)| started < *before);
+        if is_first {
             first.insert(namespace, (started, pid, tree));
         }
     }
+    let own = processes.namespace("self");
     let mut all = Vec::new();
-    for (_, pid, tree) in first.into_values() {
-        let shown = trees.join(tree).join("nvidia");
+    for (namespace, (_, pid, tree)) in &first {
+        // Every shim descends from what is in our own.
+        let is_outer = |other: &PathBuf| {
+            other != namespace && Some(other) != own.as_ref() && first.contains_key(other)
+        };
+        if above(processes, *pid).any(|namespace| is_outer(&namespace)) {
+            continue;
+        }
+        let shown = trees.shown(tree);
         let gpus = keep::names(&shown.join("gpus"))?;
         all.push(Living {
-            pid,
+            pid: *pid,
             gpus: gpus.iter().filter_map(|name| name.parse().ok()).collect(),
             migs: migs(&shown)?,
-            bundle: bundle(pid),
+            bundle: own.as_deref().and_then(|own| bundle(processes, own, *pid)),
         });
     }
     all.sort_by_key(|one| one.pid);
     Ok(all)
 }
 
-/// Mount namespace and start of a process in whose namespace one of these trees is mounted, and which tree. A process that ends meanwhile has none.
-fn look(trees: &Path, pid: u32) -> Result<Option<(PathBuf, u64, String)>, DeviceError> {
-    let path = PathBuf::from(format!("/proc/{pid}/mountinfo"));
-    let mounts = match fs::read_to_string(&path) {
-        Ok(mounts) => mounts,
-        // EINVAL: a zombie has no mounts.
-        Err(error) if is_over(&error) => return Ok(None),
-        Err(error) => return Err(file("read", &path)(error)),
-    };
-    let Some(tree) = mounts.lines().rev().find_map(|line| tree_of(trees, line)) else {
-        return Ok(None);
-    };
-    let (Ok(namespace), Some(started)) =
-        (fs::read_link(format!("/proc/{pid}/ns/mnt")), field(pid, 22))
-    else {
-        return Ok(None);
-    };
-    Ok(Some((namespace, started, tree)))
-}
-
-fn is_over(error: &io::Error) -> bool {
-    let gone = [Some(libc::ESRCH), Some(libc::EINVAL)].contains(&error.raw_os_error());
-    gone || keep::is_absent(error)
-}
-
-/// The tree of ours that a line of mountinfo puts onto `/proc/driver` (proc(5): root within the file system, then mount point).
-fn tree_of(trees: &Path, line: &str) -> Option<String> {
-    let mut fields = line.split(' ').skip(3);
-    let (root, point) = (fields.next()?, fields.next()?);
-    let root = match point {
-        "/proc/driver/nvidia" => root.strip_suffix("/nvidia")?,
-        "/proc/driver" => root,
-        _ => return None,
-    };
-    let (above, name) = root.rsplit_once('/')?;
-    // Within its file system the folder need not have the path that it has here; but the boot's name, and what is in it.
-    let boot = trees.parent()?.file_name()?.to_str()?;
-    let ours = above.ends_with(&format!("/{boot}/proc")) && trees.join(name).is_dir();
-    ours.then(|| name.to_owned())
-}
-
-/// A numeric field of `/proc/<pid>/stat`, as proc(5) counts them; those after the command's name.
-fn field(pid: u32, number: usize) -> Option<u64> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let end = stat.iter().rposition(|byte| *byte == b')')?;
-    let rest = std::str::from_utf8(&stat[end + 1..]).ok()?;
-    rest.split_ascii_whitespace().nth(number.checked_sub(3)?)?.parse().ok()
+/// The mount namespaces of those that a process descends from.
+fn above(processes: &Processes, pid: u32) -> impl Iterator<Item = PathBuf> {
+    // No more than there can be PIDs, should numbers be given anew meanwhile.
+    let ancestors = std::iter::successors(processes.parent(pid), |pid| processes.parent(*pid));
+    ancestors.take(1 << 22).filter_map(|pid| processes.namespace(&pid.to_string()))
 }
 
 fn migs(shown: &Path) -> Result<Vec<MigDevice>, DeviceError> {
@@ -126,41 +103,124 @@ fn migs(shown: &Path) -> Result<Vec<MigDevice>, DeviceError> {
 }
 
 /// The bundle of a container: its shim is the parent of its first process and works in a bundle beside it; the one that names this process is it.
-fn bundle(pid: u32) -> Option<PathBuf> {
-    let parent = field(pid, 4)?;
-    let own = fs::read_link(format!("/proc/{parent}/cwd")).ok()?;
-    let beside = own.parent()?;
+/// A parent that does not see the files that we see is no shim, and its working directory is none of ours.
+fn bundle(processes: &Processes, own: &Path, pid: u32) -> Option<PathBuf> {
+    let parent = processes.parent(pid)?;
+    let cwd = processes.cwd(parent)?;
+    if processes.namespace(&parent.to_string())? != own {
+        return None;
+    }
+    let beside = cwd.parent()?;
     let names = keep::names(beside).ok()?;
-    let is_it = |bundle: &PathBuf| {
-        let text = fs::read_to_string(bundle.join("init.pid")).unwrap_or_default();
-        text.trim() == pid.to_string()
-    };
-    names.iter().map(|name| beside.join(name)).find(is_it)
+    names.iter().map(|name| beside.join(name)).find(|bundle| init_pid(bundle) == Some(pid))
+}
+
+/// The first process of a bundle's container, as its shim wrote it down.
+pub fn init_pid(bundle: &Path) -> Option<u32> {
+    let bytes = keep::read_of_root(&bundle.join("init.pid"), 32).ok()?;
+    std::str::from_utf8(&bytes).ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    /// A `/proc` of these processes: PID, parent, mount namespace, and whether our tree is there.
+    fn processes(at: &Path, mount: &str, all: &[(u32, u32, &str, bool)]) -> Processes {
+        fs::create_dir_all(at.join("self/ns")).expect("made");
+        symlink("mnt:[host]", at.join("self/ns/mnt")).expect("linked");
+        for (pid, parent, namespace, has_tree) in all {
+            let own = at.join(pid.to_string());
+            fs::create_dir_all(own.join("ns")).expect("made");
+            symlink(format!("mnt:[{namespace}]"), own.join("ns/mnt")).expect("linked");
+            let zeros = "0 ".repeat(17);
+            fs::write(own.join("stat"), format!("{pid} (a b) S {parent} {zeros}{pid} 0\n"))
+                .expect("written");
+            fs::write(own.join("mountinfo"), if *has_tree { mount } else { "" }).expect("written");
+        }
+        Processes(at.to_owned())
+    }
+
+    /// Our trees in a folder, and the line by which one of them is mounted.
+    fn trees(folder: &Path) -> (Trees, String) {
+        let dir = folder.join("run/boot-1/proc");
+        fs::create_dir_all(dir.join("abc/nvidia/gpus/0000:1a:00.0")).expect("made");
+        let trees = Trees::of(&dir).expect("looks").expect("there");
+        let mount = trees.mounted("abc", "/proc/driver");
+        (trees, mount)
+    }
+
+    fn bundled(folder: &Path, id: &str, pid: u32) -> PathBuf {
+        let bundle = folder.join("bundles").join(id);
+        fs::create_dir_all(&bundle).expect("made");
+        fs::write(bundle.join("init.pid"), pid.to_string()).expect("written");
+        bundle
+    }
 
     #[test]
-    fn a_tree_of_ours_is_told_from_every_other_mount() {
+    fn a_namespace_within_a_container_is_no_other_container() {
         let folder = tempfile::tempdir().expect("a folder");
-        let trees = folder.path().join("berth/boot-1/proc");
-        fs::create_dir_all(trees.join("abc")).expect("made");
-        let of = |root: &str, point: &str| {
-            tree_of(&trees, &format!("36 35 98:0 {root} {point} ro,nosuid - tmpfs tmpfs rw"))
-        };
-        let abc = Some("abc".to_owned());
-        assert_eq!(of("/berth/boot-1/proc/abc/nvidia", "/proc/driver/nvidia"), abc);
-        assert_eq!(of("/berth/boot-1/proc/abc", "/proc/driver"), abc);
-        for (root, point) in [
-            ("/berth/boot-1/proc/abc", "/proc/driver/nvidia"),
-            ("/berth/boot-1/proc/abc/nvidia", "/mnt"),
-            ("/berth/boot-2/proc/abc/nvidia", "/proc/driver/nvidia"),
-            ("/berth/boot-1/proc/gone/nvidia", "/proc/driver/nvidia"),
-            ("/", "/proc/driver"),
-        ] {
-            assert_eq!(of(root, point), None, "{root} on {point}");
+        let (trees, mount) = trees(folder.path());
+        let all = [
+            (2, 1, "host", false),
+            (10, 2, "c1", true),
+            (11, 10, "c1", true),
+            (12, 11, "nested", true),
+            (13, 12, "deeper", true),
+            (20, 2, "c2", true),
+        ];
+        let processes = processes(&folder.path().join("proc"), &mount, &all);
+        let bundle = bundled(folder.path(), "one", 10);
+        symlink(&bundle, folder.path().join("proc/2/cwd")).expect("linked");
+        let found = among(&processes, &trees).expect("looks");
+        let found: Vec<_> = found.iter().map(|one| (one.pid, one.bundle.clone())).collect();
+        assert_eq!(found, [(10, Some(bundle)), (20, None)]);
+    }
+
+    #[test]
+    fn a_tree_in_our_own_namespace_hides_no_container() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (trees, mount) = trees(folder.path());
+        let all = [(2, 1, "host", true), (10, 2, "c1", true)];
+        let processes = processes(&folder.path().join("proc"), &mount, &all);
+        let found = among(&processes, &trees).expect("looks");
+        assert_eq!(found.iter().map(|one| one.pid).collect::<Vec<_>>(), [2, 10]);
+    }
+
+    #[test]
+    fn only_a_parent_that_sees_our_files_has_a_bundle() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (trees, mount) = trees(folder.path());
+        let all = [(2, 1, "host", false), (3, 2, "theirs", false), (10, 3, "c1", true)];
+        let processes = processes(&folder.path().join("proc"), &mount, &all);
+        let bundle = bundled(folder.path(), "one", 10);
+        symlink(&bundle, folder.path().join("proc/3/cwd")).expect("linked");
+        let found = among(&processes, &trees).expect("looks");
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].bundle, None, "it was resolved here and means another place");
+    }
+
+    #[test]
+    fn an_init_pid_is_a_small_file_of_roots() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let bundle = bundled(folder.path(), "one", 10);
+        assert_eq!(init_pid(&bundle), Some(10));
+        let path = bundle.join("init.pid");
+        fs::rename(&path, bundle.join("true")).expect("renamed");
+        symlink("true", &path).expect("linked");
+        assert_eq!(init_pid(&bundle), None, "a link");
+        fs::remove_file(&path).expect("removed");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("made");
+        assert_eq!(init_pid(&bundle), None, "a fifo");
+        fs::remove_file(&path).expect("removed");
+        fs::write(&path, format!("{}10", "0".repeat(100))).expect("written");
+        assert_eq!(init_pid(&bundle), None, "long");
+        if nix::unistd::geteuid().is_root() {
+            fs::write(&path, "10").expect("written");
+            std::os::unix::fs::chown(&path, Some(1), None).expect("root may");
+            assert_eq!(init_pid(&bundle), None, "another's");
         }
     }
 
@@ -177,10 +237,8 @@ mod tests {
 
     #[test]
     fn this_process_is_no_such_container() {
-        assert_eq!(
-            field(std::process::id(), 4),
-            Some(u64::from(std::os::unix::process::parent_id()))
-        );
+        let parent = Processes("/proc".into()).parent(std::process::id());
+        assert_eq!(parent, Some(std::os::unix::process::parent_id()));
         let fake = crate::nvidia::fake::Fake::new();
         assert_eq!(living(&fake.host).expect("looks"), []);
     }
