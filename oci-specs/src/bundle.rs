@@ -87,9 +87,18 @@ impl Bundle {
         let config = path.join(CONFIG_FILE);
         // Checked for UTF-8 as a whole, which takes half the time of checking each string.
         let text = fs::read_to_string(&config)
-            .map_err(|source| BundleError::Read { path: config.clone(), source })?;
-        let spec = serde_json::from_str(&text)
-            .map_err(|source| BundleError::Parse { path: config, source })?;
+            .map_err(|source| BundleError::Read { path: config, source })?;
+        Self::parse(path, &text)
+    }
+
+    /// The bundle at `path`, whose `config.json` has this text.
+    ///
+    /// # Errors
+    /// [`BundleError`] when it is not a JSON object with fields of the specified types.
+    pub fn parse(path: impl Into<PathBuf>, text: &str) -> Result<Self, BundleError> {
+        let path = path.into();
+        let spec = serde_json::from_str(text)
+            .map_err(|source| BundleError::Parse { path: path.join(CONFIG_FILE), source })?;
         Ok(Self { path, spec })
     }
 

@@ -122,7 +122,7 @@ pub(crate) fn can_matter(node: &Node, ask: &Ask) -> Result<bool, Denied> {
 }
 
 /// What the kubelet says a device plugin gave this very container, by the names of the device plugin.
-fn recorded(node: &Node, pod: &Pod) -> Result<Vec<String>, Denied> {
+pub(crate) fn recorded(node: &Node, pod: &Pod) -> Result<Vec<String>, Denied> {
     let all = device::kubelet::allocations(&node.kubelet)?.into_iter();
     let own = all.filter(|one| one.pod_uid == pod.uid && one.container == pod.container);
     // Replicas of a time-sliced GPU are named `<uuid>::<n>`.
