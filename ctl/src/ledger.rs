@@ -45,6 +45,7 @@ pub fn repair(node: &Node, dry_run: bool, force: bool, json: bool) -> anyhow::Re
         };
         let unreadable = repair.unreadable.iter();
         let dropped = repair.dropped.iter();
+        let unclaimed = repair.unclaimed.iter();
         return view::print_json(&json!({
             "dry_run": dry_run,
             "ledger": repair.path,
@@ -54,6 +55,9 @@ pub fn repair(node: &Node, dry_run: bool, force: bool, json: bool) -> anyhow::Re
             "rebuilt": views(&repair.rebuilt),
             "dropped": dropped.map(|(grant, why)| json!({ "grant": view::grant(grant), "why": why })).collect::<Vec<_>>(),
             "unrecorded": repair.unrecorded,
+            "unclaimed": unclaimed.map(|one| json!({
+                "gpu": one.gpu, "profile": one.profile, "start": one.start, "mig_uuids": one.mig_uuids,
+            })).collect::<Vec<_>>(),
             "saved": repair.saved,
             "repaired": repair.is_done,
         }));
@@ -83,6 +87,10 @@ fn words(repair: &Repair, dry_run: bool) -> Vec<String> {
     lines.extend(gone.map(|(grant, why)| format!("{dropped} {}: {why}", named(grant))));
     let without = repair.unrecorded.iter();
     lines.extend(without.map(|what| format!("has no record: {what}")));
+    let unclaimed = repair.unclaimed.iter();
+    lines.extend(unclaimed.map(|one| {
+        format!("no record has the MIG instance {one}: may be one that Berth made; it is yours to destroy")
+    }));
     let last = match &repair.saved {
         Some(saved) => format!("repaired; the damaged one is {}", saved.display()),
         None if dry_run && repair.unrecorded.is_empty() => "nothing was changed".to_owned(),

@@ -10,7 +10,7 @@ use integration_tests::cri::pod::Pod;
 use integration_tests::gpu::GpuNode;
 use integration_tests::gpu::kubelet::{Kubelet, SLEEP, TRUSTED};
 use integration_tests::gpu::world::{ONE_GPU, World, uuids};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::command::has_fields;
 use crate::instances;
@@ -57,6 +57,7 @@ fn repair(node: &GpuNode) -> Result<Value> {
             "rebuilt",
             "dropped",
             "unrecorded",
+            "unclaimed",
             "saved",
             "repaired",
         ],
@@ -148,13 +149,14 @@ pub fn a_pods_claims_are_made_anew(stage: &Stage) -> Result<()> {
     kubelet.node.is_free()
 }
 
-/// Of an instance nobody can say any more who made it: its container keeps it, and nobody destroys it.
+/// Of an instance nobody can say any more who made it: its container keeps it, nobody destroys it, and once no record has it it is named.
 pub fn an_instance_whose_record_was_lost_is_anothers(stage: &Stage) -> Result<()> {
     let world = instances::split(stage, "")?;
     let task = instances::sleeper(&world, "one", "2g.20gb")?;
     let before = world.grant()?;
     fs::write(ledger(&world.node)?, "{}")?;
-    repair(&world.node)?;
+    let done = repair(&world.node)?;
+    ensure!(done["unclaimed"] == json!([]), "its record has it: {done:#}");
     let after = world.grant()?;
     ensure!(after["decided_by"] == "ledger repair", "{after:#}");
     ensure!(after["instances"] == before["instances"], "{after:#} is not {before:#}");
@@ -165,7 +167,18 @@ pub fn an_instance_whose_record_was_lost_is_anothers(stage: &Stage) -> Result<()
     task.end()?;
     let gpu = usize::try_from(before["gpus"][0]["index"].as_u64().context("an index")?)?;
     let start = u32::try_from(before["instances"][0]["start"].as_u64().context("a slice")?)?;
-    instances::is_free_soon(&world, &[(gpu, 14, start)])
+    instances::is_free_soon(&world, &[(gpu, 14, start)])?;
+    fs::write(ledger(&world.node)?, "{}")?;
+    let said = world.node.berth(&[&REPAIR[..], &["--dry-run"]].concat())?;
+    let one = &before["instances"][0];
+    let words = format!("no record has the MIG instance 2g.20gb@{start} of ");
+    ensure!(said.out.contains(&words) && said.out.contains("yours to destroy"), "{said:?}");
+    let named = json!([{
+        "gpu": one["gpu"], "profile": "2g.20gb", "start": start, "mig_uuids": [one["mig_uuid"]],
+    }]);
+    let done = repair(&world.node)?;
+    ensure!(done["unclaimed"] == named, "{done:#} without {named:#}");
+    Ok(())
 }
 
 /// Where it cannot be told whose a running container is, its record is lost only if the operator says so.

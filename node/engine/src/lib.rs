@@ -34,6 +34,7 @@ mod settle;
 #[cfg(feature = "nvml")]
 mod specify;
 mod supposed;
+mod unclaimed;
 mod update;
 #[cfg(feature = "nvml")]
 mod works;
@@ -61,4 +62,5 @@ pub use repair::Repair;
 #[cfg(feature = "nvml")]
 pub use specify::{DeviceName, write_spec};
 pub use supposed::{Supposed, SupposedPod};
+pub use unclaimed::Unclaimed;
 pub use update::Update;

@@ -20,6 +20,7 @@ use crate::admit::process_id;
 use crate::audit::holdings;
 use crate::claim::LOCK;
 use crate::rebuild::place;
+use crate::unclaimed::{Unclaimed, unclaimed};
 use crate::{Fault, Node};
 
 /// What a repair found, and what it did or would do.
@@ -39,6 +40,8 @@ pub struct Repair {
     pub dropped: Vec<(Arc<Grant>, String)>,
     /// What lives and would have no record, in words.
     pub unrecorded: Vec<String>,
+    /// MIG instances that have none.
+    pub unclaimed: Vec<Unclaimed>,
     /// Where the damaged one is now.
     pub saved: Option<PathBuf>,
     /// Whether the new one is in its place.
@@ -83,6 +86,9 @@ impl Node {
             }
         };
         let stands = self.sort_out(&ledger, &inventory, salvage.grants, &living, &mut repair)?;
+        let slots = stands.iter().flat_map(|grant| grant.devices().slots);
+        let claimed: Vec<_> = slots.map(|slot| slot.place()).collect();
+        repair.unclaimed = unclaimed(&inventory, &claimed);
         if dry_run {
             return Ok(repair);
         }
@@ -147,7 +153,7 @@ impl Node {
         repair.kept.extend_from_slice(&stands[before..]);
         for id in ledger.in_progress()? {
             if !stands.iter().any(|grant| grant.id == id) {
-                let words = format!("grant {id}, whose container is just being made");
+                let words = format!("grant {id}, whose container is being made or given back");
                 repair.unrecorded.push(words);
             }
         }
