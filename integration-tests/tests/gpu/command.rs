@@ -46,7 +46,7 @@ fn is_a_grant(value: &Value) -> Result<()> {
     has_fields(value, &GRANT)?;
     has_fields(&value["gpus"][0], &["index", "uuid", "pci", "model", "memory_mib", "numa_node"])?;
     let member = &value["members"][0];
-    has_fields(member, &["container", "name", "pid", "cpus", "memory"])?;
+    has_fields(member, &["container", "name", "pid", "cpus", "memory", "extras"])?;
     has_fields(&member["cpus"], &["requested", "effective", "exclusive", "reason"])?;
     has_fields(&member["memory"], &["requested", "effective", "preferred", "reason"])?;
     has_fields(&value["candidates"][0], &["uuid", "verdict", "reason"])

@@ -99,7 +99,7 @@ fn an_instance_is_not_asked_for_by_the_variable() {
     assert_eq!(
         no.to_string(),
         "berth: NVIDIA_VISIBLE_DEVICES=\"2:0\": 2g.20gb: a MIG instance is asked for \
-         with berth.dev/mig, and made for its container; write indices or UUIDs of nvidia-smi -L, all, or none"
+         with berth.dev/mig, which makes it for its container, or with berth.dev/devices, which takes one that stands; write indices or UUIDs of nvidia-smi -L, all, or none"
     );
 }
 
