@@ -12,8 +12,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
-use device::{DriverTree, MigDevice, Placing};
-use ledger::{GivenSlot, Grant, InProgress, Known, Ledger};
+use device::{DriverTree, Placing};
+use ledger::{Grant, InProgress, Known, Ledger};
 use oci_specs::Bundle;
 use plan::trust::{
     OtherAllocator, env_may_ask, may_ask, may_have_extras, may_hold, may_name_devices,
@@ -322,7 +322,7 @@ impl Node {
         let Work { ask, inventory, tree, layered, prior_edits, pinning, capabilities, extras } =
             work;
         let gpus = gpus_of(grant, inventory);
-        let migs = migs_of(grant);
+        let migs = instances::migs_of(grant);
         let mut nodes = device::device_nodes(&self.host, &gpus, &migs, capabilities)?;
         nodes.extend(extras.nodes);
         if ask.has_user_namespace {
@@ -390,17 +390,6 @@ fn read_ahead(ledger: &Ledger) -> Option<JoinHandle<Option<Known>>> {
 /// The GPUs of a grant, those of its MIG devices among them, as they are now.
 fn gpus_of<'a>(grant: &Grant, inventory: &'a Inventory) -> Vec<&'a Gpu> {
     grant.gpus.iter().filter_map(|given| inventory.gpu(&given.uuid)).collect()
-}
-
-/// The MIG devices of a grant.
-fn migs_of(grant: &Grant) -> Vec<MigDevice> {
-    let gpu = |slot: &GivenSlot| grant.gpus.iter().find(|gpu| gpu.uuid == slot.gpu);
-    let device = |slot: &GivenSlot| {
-        let (gpu, made) = (gpu(slot)?, slot.instance.as_ref()?);
-        let (gpu_instance, compute_instance) = (made.gpu_instance, made.compute_instance);
-        Some(MigDevice { gpu: gpu.minor, gpu_instance, compute_instance })
-    };
-    grant.slots.iter().filter_map(device).collect()
 }
 
 /// Driver capabilities: the annotation's, else what the image's variable leaves of the default.

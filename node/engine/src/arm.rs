@@ -11,7 +11,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ledger::{Grant, Known, ProcessId, State};
+use ledger::{Grant, Known, State};
 use plan::{GrantId, Warning};
 
 use crate::admit::{Admission, process_id};
@@ -34,12 +34,19 @@ impl Node {
         point("arm.start");
         let init_process = process_id(init)?;
         let notes = std::mem::take(&mut given.notes);
-        let applied = Applied { init: init_process, cgroup, notes };
+        let applied = |grant: &mut Grant, member: usize| {
+            grant.members[member].init = Some(init_process);
+            grant.members[member].cgroup = cgroup;
+            grant.state = State::Applied;
+            add_notes(grant, notes);
+        };
         let (grant, known) = (&given.grant, given.known.take());
         let container = given.container.as_str();
         // Whoever reads of it before it is whole sees a container whose init waits, as it does.
         let (placed, recorded) = device::arm::place_beside(init, &given.placings, || {
-            self.record_applied(grant, container, known, applied)
+            self.record(grant, container, known, applied)?;
+            point("arm.applied");
+            Ok::<_, Fault>(())
         });
         let lacking = placed?;
         recorded?;
@@ -51,20 +58,20 @@ impl Node {
                 given.note(&Warning::Without { what, why: problem.to_string() });
             }
             let notes = std::mem::take(&mut given.notes);
-            self.record_notes(&given.grant, &given.container, notes)?;
+            self.record(&given.grant, &given.container, None, |grant, _| add_notes(grant, notes))?;
         }
         given.progress = None;
         point("arm.unmarked");
         Ok(())
     }
 
-    /// Writes that the container was made, and what of.
-    fn record_applied(
+    /// Changes the grant of a container that is being made, and that is the member at the place which `change` is told.
+    fn record(
         &self,
         id: &GrantId,
         container: &str,
         known: Option<Known>,
-        applied: Applied,
+        change: impl FnOnce(&mut Grant, usize),
     ) -> Result<(), Fault> {
         let gone = || Fault::GrantGone { grant: id.to_string(), container: container.to_owned() };
         let ledger = self.ledger()?;
@@ -73,32 +80,8 @@ impl Node {
         let at = locked.grants().iter().position(|grant| grant.id == *id).ok_or_else(gone)?;
         let mut members = locked.grants()[at].members.iter();
         let member = members.position(|member| member.container == container).ok_or_else(gone)?;
-        locked.change(|grants| {
-            let grant = Arc::make_mut(&mut grants[at]);
-            grant.members[member].init = Some(applied.init);
-            grant.members[member].cgroup = applied.cgroup;
-            grant.state = State::Applied;
-            add_notes(grant, applied.notes);
-        })?;
-        point("arm.applied");
-        Ok(())
+        Ok(locked.change(|grants| change(Arc::make_mut(&mut grants[at]), member))?)
     }
-
-    fn record_notes(&self, id: &GrantId, container: &str, notes: Vec<String>) -> Result<(), Fault> {
-        let ledger = self.ledger()?;
-        let mut locked = ledger.lock(LOCK)?;
-        let at = locked.grants().iter().position(|grant| grant.id == *id);
-        let gone = || Fault::GrantGone { grant: id.to_string(), container: container.to_owned() };
-        let at = at.ok_or_else(gone)?;
-        Ok(locked.change(|grants| add_notes(Arc::make_mut(&mut grants[at]), notes))?)
-    }
-}
-
-/// What is known of a container once it is made.
-struct Applied {
-    init: ProcessId,
-    cgroup: Option<PathBuf>,
-    notes: Vec<String>,
 }
 
 /// Of several containers that lack the same, one is told of.

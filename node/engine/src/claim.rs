@@ -408,7 +408,7 @@ pub(crate) fn given(gpu: &plan::Gpu) -> GivenGpu {
 }
 
 /// `None` only for a placement of another inventory.
-fn given_slot(slot: &Slot, inventory: &Inventory) -> Option<GivenSlot> {
+pub(crate) fn given_slot(slot: &Slot, inventory: &Inventory) -> Option<GivenSlot> {
     let gpu = inventory.gpu(&slot.gpu)?;
     let profile = gpu.profile_by_id(slot.profile)?;
     Some(GivenSlot {

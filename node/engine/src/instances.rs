@@ -10,7 +10,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use device::{Errand, Host};
+use device::{Errand, Host, MigDevice};
 use ledger::{GivenInstance, GivenSlot, Grant, Known, Ledger, Stage, State};
 use plan::mig::{ComputeInstance, Instance, Place};
 use plan::{Gpu, GpuUuid, GrantId, Inventory, MigUuid};
@@ -89,6 +89,17 @@ pub(crate) fn given(
         uuid: compute.and_then(|compute| compute.uuid.clone()),
         inode: inode.unwrap_or_default(),
     }
+}
+
+/// The MIG devices of a grant.
+pub(crate) fn migs_of(grant: &Grant) -> Vec<MigDevice> {
+    let gpu = |slot: &GivenSlot| grant.gpus.iter().find(|gpu| gpu.uuid == slot.gpu);
+    let device = |slot: &GivenSlot| {
+        let (gpu, made) = (gpu(slot)?, slot.instance.as_ref()?);
+        let (gpu_instance, compute_instance) = (made.gpu_instance, made.compute_instance);
+        Some(MigDevice { gpu: gpu.minor, gpu_instance, compute_instance })
+    };
+    grant.slots.iter().filter_map(device).collect()
 }
 
 /// Which compute instances these MIG devices are.

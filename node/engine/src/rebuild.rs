@@ -14,7 +14,7 @@ use plan::{CpuSet, Cpus, Inventory, Pinning, Scope};
 use crate::Node;
 use crate::admit::{capabilities, process_id};
 use crate::ask::{Ask, Owner};
-use crate::claim::{given, seconds_now};
+use crate::claim::{given, given_slot, seconds_now};
 use crate::{instances, prior};
 
 /// How the ledger names who decided, where that is not known any more.
@@ -64,7 +64,7 @@ impl Node {
         });
         let mut gpus: Vec<&plan::Gpu> = gpus.collect::<Result<_, _>>()?;
         gpus.sort_by_key(|gpu| gpu.index);
-        let slots = self.slots(one, &gpus)?;
+        let slots = self.slots(one, &gpus, inventory)?;
         let is_ours = known.iter().all(|one| self.has_decided(&one.ask));
         let origin = match is_ours && slots.is_empty() {
             true => Origin::Berth,
@@ -113,25 +113,23 @@ impl Node {
     }
 
     /// The MIG instances that a container is shown.
-    fn slots(&self, one: &Living, gpus: &[&plan::Gpu]) -> Result<Vec<GivenSlot>, String> {
+    fn slots(
+        &self,
+        one: &Living,
+        gpus: &[&plan::Gpu],
+        inventory: &Inventory,
+    ) -> Result<Vec<GivenSlot>, String> {
         let slot = |mig: &device::MigDevice| {
             let gpu = gpus.iter().find(|gpu| gpu.minor == mig.gpu)?;
             let instance = gpu.instances.iter().find(|it| it.gpu_instance == mig.gpu_instance)?;
             let compute =
                 instance.compute_instances.iter().find(|it| it.id == mig.compute_instance)?;
-            let (slot, profile) = (gpu.slot(instance)?, gpu.profile_by_id(instance.profile)?);
             Some(GivenSlot {
-                gpu: slot.gpu,
-                profile: slot.profile,
-                name: slot.name,
-                start: slot.start,
-                size: slot.size,
-                memory: profile.memory,
-                sms: profile.sms,
                 stage: Stage::Made,
                 instance: Some(instances::given(&self.host, gpu, instance, Some(compute))),
                 // Who made it is not known any more.
                 foreign: true,
+                ..given_slot(&gpu.slot(instance)?, inventory)?
             })
         };
         let slots = one.migs.iter().map(|mig| {

@@ -12,13 +12,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use device::{Living, MigDevice};
+use device::Living;
 use ledger::{Condition, Grant, Ledger, LedgerError, Lost, Salvage};
 use plan::{Inventory, PciAddress};
 
 use crate::admit::process_id;
 use crate::audit::holdings;
 use crate::claim::LOCK;
+use crate::instances::migs_of;
 use crate::rebuild::place;
 use crate::unclaimed::{Unclaimed, unclaimed};
 use crate::{Fault, Node};
@@ -207,13 +208,7 @@ fn has_what(one: &Living, grant: &Grant) -> bool {
     let mut given: Vec<PciAddress> = grant.gpus.iter().map(|gpu| gpu.pci).collect();
     shown.sort_unstable();
     given.sort_unstable();
-    let mig = |slot: &ledger::GivenSlot| {
-        let gpu = grant.gpus.iter().find(|gpu| gpu.uuid == slot.gpu)?;
-        let made = slot.instance.as_ref()?;
-        let (gpu_instance, compute_instance) = (made.gpu_instance, made.compute_instance);
-        Some(MigDevice { gpu: gpu.minor, gpu_instance, compute_instance })
-    };
-    let mut migs: Vec<MigDevice> = grant.slots.iter().filter_map(mig).collect();
+    let mut migs = migs_of(grant);
     let mut shown_migs = one.migs.clone();
     migs.sort_unstable();
     shown_migs.sort_unstable();

@@ -31,10 +31,8 @@ impl fmt::Display for Unclaimed {
 pub(crate) fn unclaimed(inventory: &Inventory, claimed: &[Place]) -> Vec<Unclaimed> {
     let on = |gpu: &Gpu| -> Vec<Unclaimed> {
         let is_free = |one: &&Instance| {
-            let is_here = |place: &Place| {
-                place.gpu == gpu.uuid && (place.profile, place.start) == (one.profile, one.start)
-            };
-            !claimed.iter().any(is_here)
+            let (profile, start) = (one.profile, one.start);
+            !claimed.contains(&Place { gpu: gpu.uuid.clone(), profile, start })
         };
         let name = |id| {
             let known = gpu.profile_by_id(id);

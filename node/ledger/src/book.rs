@@ -83,7 +83,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] when it cannot be believed; it is never taken for empty then.
     pub fn snapshot(&self) -> Result<Snapshot, LedgerError> {
-        Ok(file::read(&self.path())?.0)
+        Ok(self.look()?.snapshot)
     }
 
     /// What is in the file now, for [`Ledger::lock_knowing`]: reading it before the lock is had keeps nobody waiting.
@@ -129,12 +129,7 @@ impl Ledger {
         known: Option<Known>,
     ) -> Result<Locked<'_>, LedgerError> {
         let lock = Held::wait(&self.lock_path(), deadline)?;
-        if let Some(Known { snapshot, seen }) = known
-            && file::is_same(&self.path(), seen.as_ref())?
-        {
-            return Ok(Locked { ledger: self, lock, snapshot, seen });
-        }
-        let (snapshot, seen) = file::read(&self.path())?;
+        let Known { snapshot, seen } = self.look_again(known)?;
         Ok(Locked { ledger: self, lock, snapshot, seen })
     }
 
