@@ -1,18 +1,17 @@
 //! `berth ledger`: the record itself, for when it is in doubt.
 
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use engine::{Grant, Node, Repair};
+use engine::{Node, Repair};
 use serde_json::json;
 
-use crate::view::{self, GrantView};
+use crate::view;
 
 /// Prints every record as JSON, whole.
 pub fn show(node: &Node, json: bool) -> anyhow::Result<()> {
     let ledger = node.ledger_record()?;
     if json {
-        let grants: Vec<GrantView> = ledger.grants.iter().map(|grant| view::grant(grant)).collect();
+        let grants = view::grants(&ledger.grants);
         return view::print_json(&json!({ "generation": ledger.generation, "grants": grants }));
     }
     println!("# generation {}, {} grants", ledger.generation, ledger.grants.len());
@@ -40,9 +39,6 @@ pub fn verify(node: &Node, json: bool) -> anyhow::Result<ExitCode> {
 pub fn repair(node: &Node, dry_run: bool, force: bool, json: bool) -> anyhow::Result<()> {
     let repair = node.repair(dry_run, force)?;
     if json {
-        let views = |grants: &[Arc<Grant>]| {
-            grants.iter().map(|grant| view::grant(grant)).collect::<Vec<_>>()
-        };
         let unreadable = repair.unreadable.iter();
         let dropped = repair.dropped.iter();
         let unclaimed = repair.unclaimed.iter();
@@ -51,8 +47,8 @@ pub fn repair(node: &Node, dry_run: bool, force: bool, json: bool) -> anyhow::Re
             "ledger": repair.path,
             "damage": repair.damage,
             "unreadable": unreadable.map(|lost| json!({ "line": lost.line, "why": lost.why })).collect::<Vec<_>>(),
-            "kept": views(&repair.kept),
-            "rebuilt": views(&repair.rebuilt),
+            "kept": view::grants(&repair.kept),
+            "rebuilt": view::grants(&repair.rebuilt),
             "dropped": dropped.map(|(grant, why)| json!({ "grant": view::grant(grant), "why": why })).collect::<Vec<_>>(),
             "unrecorded": repair.unrecorded,
             "unclaimed": unclaimed.map(|one| json!({
@@ -74,17 +70,13 @@ fn words(repair: &Repair, dry_run: bool) -> Vec<String> {
     let unreadable = repair.unreadable.iter();
     lines
         .extend(unreadable.map(|lost| format!("cannot be read: line {}: {}", lost.line, lost.why)));
-    let named = |grant: &Grant| {
-        let gpus: Vec<&str> = grant.gpus.iter().map(|gpu| gpu.uuid.as_str()).collect();
-        format!("{} of {}: {}", grant.id, grant.label, gpus.join(","))
-    };
     let kept = if dry_run { "would keep" } else { "kept" };
     let rebuilt = if dry_run { "would make anew" } else { "made anew" };
     let dropped = if dry_run { "would drop" } else { "dropped" };
-    lines.extend(repair.kept.iter().map(|grant| format!("{kept} {}", named(grant))));
-    lines.extend(repair.rebuilt.iter().map(|grant| format!("{rebuilt} {}", named(grant))));
+    lines.extend(repair.kept.iter().map(|grant| format!("{kept} {}", view::named(grant))));
+    lines.extend(repair.rebuilt.iter().map(|grant| format!("{rebuilt} {}", view::named(grant))));
     let gone = repair.dropped.iter();
-    lines.extend(gone.map(|(grant, why)| format!("{dropped} {}: {why}", named(grant))));
+    lines.extend(gone.map(|(grant, why)| format!("{dropped} {}: {why}", view::named(grant))));
     let without = repair.unrecorded.iter();
     lines.extend(without.map(|what| format!("has no record: {what}")));
     let unclaimed = repair.unclaimed.iter();

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use engine::Node;
 
 use crate::table;
-use crate::view::{self, GrantView, InstanceView};
+use crate::view::{self, GrantView, InstanceView, MemberView};
 
 /// Prints every grant.
 pub fn run(node: &Node, json: bool) -> anyhow::Result<()> {
@@ -26,12 +26,7 @@ fn row(grant: &GrantView) -> Vec<String> {
         true => grant.gpus.iter().map(|gpu| gpu.index.to_string()).collect(),
         false => grant.instances.iter().map(|one| slices(grant, one)).collect::<Vec<_>>(),
     };
-    let containers: Vec<&str> = grant
-        .members
-        .iter()
-        .map(|member| if member.name.is_empty() { &member.container } else { &member.name })
-        .map(String::as_str)
-        .collect();
+    let containers: Vec<&str> = grant.members.iter().map(MemberView::shown).collect();
     let mut state = grant.state.to_owned();
     if grant.unconfined {
         state.push_str(" (unconfined)");
@@ -49,9 +44,7 @@ fn row(grant: &GrantView) -> Vec<String> {
 
 /// `3:1g.10gb@2`: GPU, profile, first slice.
 fn slices(grant: &GrantView, instance: &InstanceView) -> String {
-    let gpu = grant.gpus.iter().find(|gpu| gpu.uuid == instance.gpu);
-    let gpu = gpu.map_or_else(|| "?".to_owned(), |gpu| gpu.index.to_string());
-    format!("{gpu}:{}@{}", instance.profile, instance.start)
+    format!("{}:{}@{}", grant.index_of(instance), instance.profile, instance.start)
 }
 
 /// As kubectl shows it: `45s`, `12m`, `3h`, `9d`.

@@ -1,8 +1,6 @@
 //! `berth reconcile`: gives back what the dead hold, and says so.
 
-use std::sync::Arc;
-
-use engine::{Grant, Node};
+use engine::Node;
 use serde_json::json;
 
 use crate::view;
@@ -12,25 +10,16 @@ pub fn run(node: &Node, dry_run: bool, json: bool) -> anyhow::Result<()> {
     let report = node.reconcile(dry_run)?;
     let findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
     if json {
-        let views = |grants: &[Arc<Grant>]| {
-            grants.iter().map(|grant| view::grant(grant)).collect::<Vec<_>>()
-        };
         return view::print_json(&json!({
             "dry_run": dry_run,
-            "released": views(&report.released),
-            "kept": views(&report.kept),
+            "released": view::grants(&report.released),
+            "kept": view::grants(&report.kept),
             "findings": findings,
         }));
     }
     let verb = if dry_run { "would release" } else { "released" };
-    let mut lines: Vec<String> = report
-        .released
-        .iter()
-        .map(|grant| {
-            let gpus: Vec<&str> = grant.gpus.iter().map(|gpu| gpu.uuid.as_str()).collect();
-            format!("{verb} {} of {}: {}", grant.id, grant.label, gpus.join(","))
-        })
-        .collect();
+    let mut lines: Vec<String> =
+        report.released.iter().map(|grant| format!("{verb} {}", view::named(grant))).collect();
     lines.extend(findings.into_iter().map(|finding| format!("left alone: {finding}")));
     let gone = report.released.len();
     let verb = if dry_run { "to release" } else { "released" };

@@ -3,6 +3,7 @@
 //! Decides the stable field names (documented in docs/berth.md), which do not follow the ledger's own when those change.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use engine::{Grant, Origin, Pinning, Stage, State, Verdict};
 use serde::Serialize;
@@ -175,6 +176,32 @@ pub fn grant(grant: &Grant) -> GrantView {
             .collect(),
         created: grant.created,
         candidates: grant.candidates.iter().map(candidate).collect(),
+    }
+}
+
+/// Grants as they are shown.
+pub fn grants(all: &[Arc<Grant>]) -> Vec<GrantView> {
+    all.iter().map(|one| grant(one)).collect()
+}
+
+/// A grant in a line: whose it is, and the UUIDs of its GPUs.
+pub fn named(grant: &Grant) -> String {
+    let gpus: Vec<&str> = grant.gpus.iter().map(|gpu| gpu.uuid.as_str()).collect();
+    format!("{} of {}: {}", grant.id, grant.label, gpus.join(","))
+}
+
+impl GrantView {
+    /// The driver's index of the GPU that an instance is on.
+    pub fn index_of(&self, instance: &InstanceView) -> String {
+        let gpu = self.gpus.iter().find(|gpu| gpu.uuid == instance.gpu);
+        gpu.map_or_else(|| "?".to_owned(), |gpu| gpu.index.to_string())
+    }
+}
+
+impl MemberView {
+    /// Its name in the pod, else its id.
+    pub fn shown(&self) -> &str {
+        if self.name.is_empty() { &self.container } else { &self.name }
     }
 }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use engine::{Denied, Node, Rehearsal, Rehearsed};
 
 use crate::cli::PlanArgs;
@@ -183,10 +183,8 @@ fn text(file: &std::path::Path) -> anyhow::Result<String> {
         false => std::fs::File::open(file)
             .and_then(|opened| opened.take(MOST + 1).read_to_string(&mut text)),
     };
-    read.with_context(|| format!("cannot read {name}")).map_err(|error| {
-        // The command prints one line, which is to have the cause in it.
-        anyhow::anyhow!("{error:#}")
-    })?;
+    // The command prints one line, which is to have the cause in it.
+    read.map_err(|error| anyhow::anyhow!("cannot read {name}: {error}"))?;
     if text.len() as u64 > MOST {
         bail!("{name} has more than {MOST} bytes; no manifest is that long");
     }

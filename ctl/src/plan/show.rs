@@ -190,13 +190,12 @@ fn instance(slot: &GivenSlot) -> PlannedInstance {
 fn lines(plan: &PlanView) -> Vec<String> {
     let mut lines: Vec<String> =
         plan.warnings.iter().map(|note| format!("Mind       {note}")).collect();
-    let several = plan.containers.len() > 1;
     for container in &plan.containers {
-        section(&mut lines, container, several, "");
+        section(&mut lines, container, "");
     }
     for container in plan.next.iter().filter(|container| container.refusal.is_some()) {
         let nth = format!("time {}", plan.fitting + 1);
-        section(&mut lines, container, true, &nth);
+        section(&mut lines, container, &nth);
     }
     if plan.count > 1 {
         lines.push(String::new());
@@ -205,14 +204,14 @@ fn lines(plan: &PlanView) -> Vec<String> {
     lines
 }
 
-fn section(lines: &mut Vec<String>, container: &ContainerView, named: bool, nth: &str) {
+fn section(lines: &mut Vec<String>, container: &ContainerView, nth: &str) {
     if !lines.is_empty() {
         lines.push(String::new());
     }
     if let Some(pod) = &container.pod {
         lines.push(format!("Pod        {pod}, {}", container.kind_and_name()));
     }
-    if named && !nth.is_empty() {
+    if !nth.is_empty() {
         lines.push(format!("Tried      {nth}"));
     }
     lines.extend(outcome(container));

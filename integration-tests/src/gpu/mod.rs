@@ -87,6 +87,15 @@ impl GpuNode {
     pub fn root(&self) -> PathBuf {
         self.sim.root()
     }
+
+    /// The ledger's file, of this boot.
+    ///
+    /// # Errors
+    /// When the boot's id cannot be read.
+    pub fn ledger(&self) -> Result<PathBuf> {
+        let boot = fs::read_to_string(self.root().join("proc/sys/kernel/random/boot_id"))?;
+        Ok(self.path("run").join(boot.trim()).join("ledger.json"))
+    }
 }
 
 impl Berth {

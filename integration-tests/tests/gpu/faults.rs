@@ -11,8 +11,6 @@ use serde_json::Value;
 use simnode::Change;
 use simnode::fault::{Action, Fault};
 
-use crate::repaired::ledger;
-
 /// Every call of `function` from now on.
 fn every(function: &str, action: Action) -> Change {
     let (function, gpu) = (function.to_owned(), None);
@@ -79,7 +77,7 @@ pub fn a_gpu_that_was_lost_is_not_given(stage: &Stage) -> Result<()> {
 pub fn a_damaged_ledger_refuses_until_it_is_repaired(stage: &Stage) -> Result<()> {
     let world = World::up(stage, "p5", "")?;
     world.sleeper(&ONE_GPU)?.end()?;
-    let file = ledger(&world.node)?;
+    let file = world.node.ledger()?;
     let whole = fs::read_to_string(&file)?;
     let half = whole[..whole.len() / 2].to_owned();
     let newer = whole.replacen("\"format\":1", "\"format\":999", 1);

@@ -158,7 +158,7 @@ pub fn a_release_that_nobody_carries_out_is_not_waited_for(stage: &Stage) -> Res
         kubelet.node.set("release-wait", patience)?;
         let pod = kubelet.pod(&[("berth.dev/gpus", "1")])?;
         let id = pod.run("main", &SLEEP)?;
-        let ledger = ledger_of(&kubelet)?;
+        let ledger = kubelet.node.ledger()?;
         let held = fs::read_to_string(&ledger)?;
         pod.remove(&[&id])?;
         kubelet.node.is_free()?;
@@ -170,11 +170,6 @@ pub fn a_release_that_nobody_carries_out_is_not_waited_for(stage: &Stage) -> Res
         one_gpu(&kubelet).with_context(|| format!("release-wait = {patience}"))?;
     }
     Ok(())
-}
-
-fn ledger_of(kubelet: &Kubelet) -> Result<std::path::PathBuf> {
-    let boot = fs::read_to_string(kubelet.node.root().join("proc/sys/kernel/random/boot_id"))?;
-    Ok(kubelet.node.path("run").join(boot.trim()).join("ledger.json"))
 }
 
 /// Keeps the file's owner and mode, which the ledger looks at.

@@ -1,7 +1,6 @@
 //! A ledger that was damaged while containers run: nothing is granted until it is repaired, and then nobody has lost anything.
 
 use std::fs;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use integration_tests::containerd::stage::Stage;
@@ -17,15 +16,9 @@ use crate::instances;
 
 const REPAIR: [&str; 2] = ["ledger", "repair"];
 
-/// The ledger's file.
-pub fn ledger(node: &GpuNode) -> Result<PathBuf> {
-    let boot = fs::read_to_string(node.root().join("proc/sys/kernel/random/boot_id"))?;
-    Ok(node.path("run").join(boot.trim()).join("ledger.json"))
-}
-
 /// Cuts the ledger off within this line, from 0; what is left of it.
 fn cut(node: &GpuNode, line: usize) -> Result<String> {
-    let file = ledger(node)?;
+    let file = node.ledger()?;
     let whole = fs::read_to_string(&file)?;
     let start: usize = whole.lines().take(line).map(|line| line.len() + 1).sum();
     let left = whole[..start + 20].to_owned();
@@ -84,7 +77,7 @@ pub fn running_containers_keep_what_they_have(stage: &Stage) -> Result<()> {
         is_refused(&world)?;
         let said = world.node.berth(&[&REPAIR[..], &["--dry-run"]].concat())?;
         ensure!(said.code() == 0 && said.out.contains("nothing was changed"), "{said:?}");
-        ensure!(fs::read_to_string(ledger(&world.node)?)? == left, "a dry run");
+        ensure!(fs::read_to_string(world.node.ledger()?)? == left, "a dry run");
         let done = repair(&world.node)?;
         let count = |list: &str| done[list].as_array().map_or(0, Vec::len);
         let kept = line.saturating_sub(1);
@@ -128,7 +121,7 @@ pub fn a_pods_claims_are_made_anew(stage: &Stage) -> Result<()> {
     let [one, two, own] = ["one", "two", "own"].map(|name| pod.run(name, &SLEEP));
     let (one, two, own) = (one?, two?, own?);
     let before = kubelet.node.grants()?;
-    fs::write(ledger(&kubelet.node)?, "")?;
+    fs::write(kubelet.node.ledger()?, "")?;
     let done = repair(&kubelet.node)?;
     ensure!(done["rebuilt"].as_array().is_some_and(|all| all.len() == 2), "{done:#}");
     for id in [&one, &two, &own] {
@@ -154,7 +147,7 @@ pub fn an_instance_whose_record_was_lost_is_anothers(stage: &Stage) -> Result<()
     let world = instances::split(stage, "")?;
     let task = instances::sleeper(&world, "one", "2g.20gb")?;
     let before = world.grant()?;
-    fs::write(ledger(&world.node)?, "{}")?;
+    fs::write(world.node.ledger()?, "{}")?;
     let done = repair(&world.node)?;
     ensure!(done["unclaimed"] == json!([]), "its record has it: {done:#}");
     let after = world.grant()?;
@@ -170,7 +163,7 @@ pub fn an_instance_whose_record_was_lost_is_anothers(stage: &Stage) -> Result<()
     let gpu = usize::try_from(before["gpus"][0]["index"].as_u64().context("an index")?)?;
     let start = u32::try_from(before["instances"][0]["start"].as_u64().context("a slice")?)?;
     instances::is_free_soon(&world, &[(gpu, 14, start)])?;
-    fs::write(ledger(&world.node)?, "{}")?;
+    fs::write(world.node.ledger()?, "{}")?;
     let said = world.node.berth(&[&REPAIR[..], &["--dry-run"]].concat())?;
     let one = &before["instances"][0];
     let words = format!("no record has the MIG instance 2g.20gb@{start} of ");
@@ -191,14 +184,14 @@ pub fn what_would_be_lost_takes_force(stage: &Stage) -> Result<()> {
     let pid = world.containerd.bundles(task.ctr.namespace()).join(&task.id).join("init.pid");
     let number = fs::read_to_string(&pid)?;
     fs::remove_file(&pid)?;
-    fs::write(ledger(&world.node)?, "not a ledger")?;
+    fs::write(world.node.ledger()?, "not a ledger")?;
     let said = world.node.berth(&REPAIR)?;
     let words = format!(
         "is not repaired: what these have could be given a second time: the container of process {number} with the GPUs at {pci} \
          (whose container it is cannot be told); end them first and try again, or accept that with `berth ledger repair --force`"
     );
     ensure!(said.code() == 1 && said.err.contains(&words), "{said:?} without {words}");
-    ensure!(fs::read_to_string(ledger(&world.node)?)? == "not a ledger", "nothing was changed");
+    ensure!(fs::read_to_string(world.node.ledger()?)? == "not a ledger", "nothing was changed");
     let shown = world.node.json(&[&REPAIR[..], &["--dry-run"]].concat())?;
     ensure!(
         shown["repaired"] == false
@@ -212,7 +205,7 @@ pub fn what_would_be_lost_takes_force(stage: &Stage) -> Result<()> {
         "its record"
     );
     fs::remove_file(&pid)?;
-    fs::write(ledger(&world.node)?, "not a ledger")?;
+    fs::write(world.node.ledger()?, "not a ledger")?;
     let forced = world.node.json(&[&REPAIR[..], &["--force"]].concat())?;
     ensure!(forced["repaired"] == true && world.node.grants()?.is_empty(), "{forced:#}");
     fs::write(&pid, &number)?;
@@ -224,7 +217,7 @@ pub fn what_would_be_lost_takes_force(stage: &Stage) -> Result<()> {
 pub fn a_later_versions_ledger_is_not_repaired(stage: &Stage) -> Result<()> {
     let world = World::up(stage, "p5", "")?;
     let task = world.sleeper(&ONE_GPU)?;
-    let file = ledger(&world.node)?;
+    let file = world.node.ledger()?;
     let whole = fs::read_to_string(&file)?;
     let newer = whole.replacen("\"format\":1", "\"format\":999", 1);
     for text in [newer.as_str(), &newer[..30]] {

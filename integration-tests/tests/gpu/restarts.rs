@@ -116,12 +116,12 @@ pub fn left_behind(world: &World) -> Result<Vec<String>> {
 pub fn reconcile_gives_back_what_the_dead_hold(stage: &Stage) -> Result<()> {
     let world = World::up(stage, "one", "")?;
     let gpus = left_behind(&world)?;
-    let before = fs::read(ledger_of(&world)?)?;
+    let before = fs::read(world.node.ledger()?)?;
     let dry = world.node.json(&["reconcile", "--dry-run"])?;
     ensure!(dry["dry_run"] == true && dry["kept"].as_array().is_some_and(Vec::is_empty), "{dry}");
     let released = dry["released"].as_array().context("a list")?;
     ensure!(released.len() == 1 && uuids(&released[0]) == gpus, "{dry}");
-    ensure!(fs::read(ledger_of(&world)?)? == before, "a dry run changes nothing");
+    ensure!(fs::read(world.node.ledger()?)? == before, "a dry run changes nothing");
     let said = world.node.berth(&["reconcile"])?;
     ensure!(said.code() == 0 && said.out.ends_with("1 released, 0 kept\n"), "{said:?}");
     world.node.is_free()?;
@@ -212,10 +212,4 @@ pub fn of_two_at_once_for_the_last_gpu_one_wins(stage: &Stage) -> Result<()> {
     tasks.remove(0).removed()?;
     won.end()?;
     world.node.is_free()
-}
-
-/// The ledger's file.
-fn ledger_of(world: &World) -> Result<std::path::PathBuf> {
-    let boot = fs::read_to_string(world.node.root().join("proc/sys/kernel/random/boot_id"))?;
-    Ok(world.node.path("run").join(boot.trim()).join("ledger.json"))
 }

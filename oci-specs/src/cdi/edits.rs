@@ -125,9 +125,7 @@ impl DeviceNode {
             uid: self.uid,
             gid: self.gid,
         };
-        let is_pipe = device.kind == "p";
-        let complete = is_pipe || (self.major.is_some() && self.minor.is_some());
-        if complete && self.kind.is_some() {
+        if is_complete(&device.kind, self.major, self.minor) {
             return Ok(device);
         }
         let path = root.join(self.host_path.trim_start_matches('/'));
@@ -150,13 +148,18 @@ impl DeviceNode {
             let problem = format!("it is of type {found}, not {}", device.kind);
             return Err(error(std::io::Error::other(problem)));
         }
-        if found != "p" && !complete {
+        if found != "p" && (self.major.is_none() || self.minor.is_none()) {
             let number = |number: u64| i64::try_from(number).unwrap_or_default();
             device.major = number(major(metadata.rdev()));
             device.minor = number(minor(metadata.rdev()));
         }
         Ok(device)
     }
+}
+
+/// Whether a node is described so that it need not be looked up on the host. A pipe has no numbers.
+pub(super) fn is_complete(kind: &str, major: Option<i64>, minor: Option<i64>) -> bool {
+    kind == "p" || (!kind.is_empty() && major.is_some() && minor.is_some())
 }
 
 fn node(node: &SpecNode) -> DeviceNode {

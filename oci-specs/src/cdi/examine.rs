@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::edits::is_complete;
 use super::registry::{self, parse, read_text};
 use super::rules::Problem;
 use super::spec::{Spec, SpecEdits};
@@ -130,16 +131,14 @@ fn absent(edits: &SpecEdits, device: Option<&str>, root: &Path) -> Vec<Problem> 
             true => ("path", &node.path),
             false => ("hostPath", &node.host_path),
         };
-        if node.kind.is_empty()
-            || (node.kind != "p" && (node.major.is_none() || node.minor.is_none()))
-        {
+        if !is_complete(&node.kind, node.major, node.minor) {
             look(format!("containerEdits.deviceNodes[{at}].{name}"), path, root);
         }
     }
     // The OCI runtime looks for these itself.
     let plain = Path::new("/");
     for (at, mount) in edits.mounts.iter().enumerate() {
-        if mount.kind.is_empty() || mount.kind == "bind" {
+        if mount.is_bind() {
             look(format!("containerEdits.mounts[{at}].hostPath"), &mount.host_path, plain);
         }
     }

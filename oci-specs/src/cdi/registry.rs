@@ -125,10 +125,7 @@ impl Registry {
     pub fn listed(&self) -> Vec<Listed> {
         let mut all = Vec::new();
         for name in self.devices() {
-            let files = || self.files.iter().filter(|file| file.has(&name));
-            let best = files().map(|file| file.priority).max();
-            let (winners, beaten): (Vec<_>, Vec<_>) =
-                files().partition(|file| Some(file.priority) == best);
+            let (winners, beaten) = self.holding(&name);
             for file in &winners {
                 let others = winners.iter().filter(|other| other.path != file.path);
                 all.push(Listed {
@@ -147,18 +144,22 @@ impl Registry {
         self.broken.iter().map(|broken| (broken.path.as_path(), broken.problem.as_str()))
     }
 
+    /// The files that have the device: those of the directory that beats the others, and the others.
+    fn holding(&self, name: &QualifiedName) -> (Vec<&SpecFile>, Vec<&SpecFile>) {
+        let files = || self.files.iter().filter(|file| file.has(name));
+        let best = files().map(|file| file.priority).max();
+        files().partition(|file| Some(file.priority) == best)
+    }
+
     fn find(&self, name: &QualifiedName) -> Result<&SpecFile, CdiError> {
-        let has_it = |file: &&SpecFile| file.has(name);
-        let best = self.files.iter().filter(has_it).map(|file| file.priority).max();
-        let mut files = self.files.iter().filter(has_it).filter(|file| Some(file.priority) == best);
-        match (files.next(), files.next()) {
-            (Some(file), None) => Ok(file),
-            (Some(first), Some(second)) => Err(CdiError::Conflict {
+        match self.holding(name).0.as_slice() {
+            [file] => Ok(file),
+            [first, second, ..] => Err(CdiError::Conflict {
                 name: name.clone(),
                 first: first.path.clone(),
                 second: second.path.clone(),
             }),
-            (None, _) => Err(self.unknown(name)),
+            [] => Err(self.unknown(name)),
         }
     }
 
@@ -207,11 +208,7 @@ pub(super) fn is_spec(path: &Path) -> bool {
 }
 
 fn read_spec(path: &Path) -> Result<Spec, String> {
-    let spec = strict(path, &read_text(path)?)?;
-    match spec.problems().first() {
-        Some(problem) => Err(problem.to_string()),
-        None => Ok(spec),
-    }
+    strict(path, &read_text(path)?)?.checked()
 }
 
 /// The spec that a file's text is, if it reads as one.

@@ -67,6 +67,14 @@ impl Found<'_> {
 }
 
 impl Spec {
+    /// The spec, if it breaks no rule; else the first that it breaks.
+    pub(super) fn checked(self) -> Result<Self, String> {
+        match self.problems().first() {
+            Some(problem) => Err(problem.to_string()),
+            None => Ok(self),
+        }
+    }
+
     /// Everything that breaks a rule of the specification; nothing for a valid spec.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut found = Found::default();
@@ -159,7 +167,7 @@ impl SpecEdits {
             let field = |name| format!("containerEdits.mounts[{at}].{name}");
             found.path(field("containerPath"), &mount.container_path);
             // A tmpfs has a name, not a path; whatever is bound has one.
-            if mount.kind.is_empty() || mount.kind == "bind" {
+            if mount.is_bind() {
                 found.path(field("hostPath"), &mount.host_path);
             }
         }

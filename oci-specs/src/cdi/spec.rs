@@ -131,6 +131,13 @@ pub(super) struct SpecMount {
     pub(super) kind: String,
 }
 
+impl SpecMount {
+    /// Whether a path of the host is bound; else it is a filesystem of that type.
+    pub(super) fn is_bind(&self) -> bool {
+        self.kind.is_empty() || self.kind == "bind"
+    }
+}
+
 impl SpecEdits {
     /// Whether a container gets nothing by them.
     pub(super) fn is_empty(&self) -> bool {

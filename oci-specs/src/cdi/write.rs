@@ -55,10 +55,7 @@ impl NewSpec {
             ..Spec::default()
         };
         spec.cdi_version = spec.lowest_version().to_owned();
-        match spec.problems().first() {
-            Some(problem) => Err(problem.to_string()),
-            None => Ok(spec),
-        }
+        spec.checked()
     }
 }
 

@@ -40,6 +40,13 @@ pub struct Cell {
     pub alone: bool,
 }
 
+impl Cell {
+    /// Whether the same are on both, and both are for the same.
+    fn is_held_as(&self, other: &Self) -> bool {
+        (self.ground, &self.who, self.alone) == (other.ground, &other.who, other.alone)
+    }
+}
+
 /// What CPUs are for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ground {
@@ -57,10 +64,9 @@ impl Room {
     pub(super) fn new(
         node: &NumaNode,
         topology: &Topology,
-        grants: &[Grant],
+        holds: &Holds,
         (pool, reserved): (&CpuSet, &CpuSet),
     ) -> Self {
-        let holds = Holds::of(grants);
         let cell = |cpus: CpuSet| {
             let first = cpus.first().unwrap_or_default();
             let ground = match first {
@@ -75,9 +81,9 @@ impl Room {
         let single = |cpu: u32| cell([cpu].into_iter().collect());
         let cores = cores(node, topology);
         let is_alike = |core: &CpuSet| {
-            let mut threads = core.iter().map(|cpu| Cell { cpus: CpuSet::none(), ..single(cpu) });
+            let mut threads = core.iter().map(single);
             let first = threads.next();
-            threads.all(|thread| Some(&thread) == first.as_ref())
+            first.is_none_or(|first| threads.all(|thread| thread.is_held_as(&first)))
         };
         let by_core = cores.iter().all(is_alike);
         let number = cores.len();
@@ -101,10 +107,7 @@ impl Room {
     pub fn together(&self) -> Vec<(Cell, usize)> {
         let mut all: Vec<(Cell, usize)> = Vec::new();
         for cell in &self.cells {
-            let same = |one: &&mut (Cell, usize)| {
-                (one.0.ground, &one.0.who, one.0.alone) == (cell.ground, &cell.who, cell.alone)
-            };
-            match all.iter_mut().find(same) {
+            match all.iter_mut().find(|(one, _)| one.is_held_as(cell)) {
                 Some((whole, number)) => {
                     whole.cpus = whole.cpus.or(&cell.cpus);
                     *number += 1;
@@ -128,15 +131,15 @@ fn cores(node: &NumaNode, topology: &Topology) -> Vec<CpuSet> {
 }
 
 /// CPUs that each grant's containers have.
-struct Holds {
+pub(super) struct Holds {
     /// For themselves.
-    own: Vec<CpuSet>,
+    pub(super) own: Vec<CpuSet>,
     /// With others.
     shared: Vec<CpuSet>,
 }
 
 impl Holds {
-    fn of(grants: &[Grant]) -> Self {
+    pub(super) fn of(grants: &[Grant]) -> Self {
         let union = |sets: &mut dyn Iterator<Item = &CpuSet>| {
             sets.fold(CpuSet::none(), |all, set| all.or(set))
         };
@@ -150,9 +153,8 @@ impl Holds {
 
     /// Who has the CPU, and whether it is somebody's own.
     fn on(&self, cpu: u32) -> (Vec<usize>, bool) {
-        let mut both = self.own.iter().zip(&self.shared).enumerate();
+        let both = self.own.iter().zip(&self.shared).enumerate();
         let who = both
-            .by_ref()
             .filter(|(_, (own, shared))| own.has(cpu) || shared.has(cpu))
             .map(|(nth, _)| nth)
             .collect();

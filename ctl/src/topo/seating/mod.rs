@@ -13,6 +13,7 @@ mod tests;
 
 use engine::{CpuSet, Driver, Grant, Inventory, Near, NodeSet};
 
+use self::cpus::Holds;
 pub use self::cpus::{Cell, Ground, Room};
 pub use self::gpus::{Branch, Part, Slices, Strip};
 use crate::explain;
@@ -60,10 +61,11 @@ impl Seating {
     /// Who sits where on the node that `inventory` describes.
     pub fn of(inventory: &Inventory, grants: &[Grant], pool: &CpuSet, reserved: &CpuSet) -> Self {
         let topology = &inventory.topology;
+        let holds = Holds::of(grants);
         let mut rooms: Vec<Room> = topology
             .nodes
             .iter()
-            .map(|node| Room::new(node, topology, grants, (pool, reserved)))
+            .map(|node| Room::new(node, topology, &holds, (pool, reserved)))
             .collect();
         let mut strays = Vec::new();
         let mut of_gpus = NodeSet::none();
@@ -82,11 +84,7 @@ impl Seating {
         let is_bare = |room: &Room| room.cells.is_empty() && room.strips.is_empty();
         let bare: NodeSet = rooms.iter().filter(|room| is_bare(room)).map(|room| room.id).collect();
         rooms.retain(|room| !is_bare(room));
-        let held: CpuSet = grants
-            .iter()
-            .flat_map(|grant| grant.exclusive.values())
-            .flat_map(CpuSet::iter)
-            .collect();
+        let held: CpuSet = holds.own.iter().flat_map(CpuSet::iter).collect();
         let pool_free = pool.and(&topology.cpus()).without(reserved).without(&held);
         Self {
             driver: inventory.driver.clone(),
@@ -136,10 +134,6 @@ impl Holder {
         if grant.unconfined {
             state.push("unconfined".to_owned());
         }
-        let name = |member: &view::MemberView| match member.name.as_str() {
-            "" => member.container.clone(),
-            name => name.to_owned(),
-        };
         Self {
             state: state.join(", "),
             requested: grant
@@ -148,8 +142,8 @@ impl Holder {
                 .map(|(key, value)| format!("{key}: {value:?}"))
                 .collect(),
             holds: holds(&grant),
-            pinned: pinned(&grant, name),
-            containers: grant.members.iter().map(name).collect(),
+            pinned: pinned(&grant),
+            containers: grant.members.iter().map(|member| member.shown().to_owned()).collect(),
             label: grant.owner,
         }
     }
@@ -159,25 +153,20 @@ fn holds(grant: &GrantView) -> Vec<String> {
     if grant.instances.is_empty() {
         return grant.gpus.iter().map(|gpu| format!("GPU {}", gpu.index)).collect();
     }
-    let of = |uuid: &str| grant.gpus.iter().find(|gpu| gpu.uuid == uuid);
-    let index = |uuid| of(uuid).map_or_else(|| "?".to_owned(), |gpu| gpu.index.to_string());
     let instances = grant.instances.iter();
     instances
-        .map(|one| format!("{}@{} of GPU {}", one.profile, one.start, index(&one.gpu)))
+        .map(|one| format!("{}@{} of GPU {}", one.profile, one.start, grant.index_of(one)))
         .collect()
 }
 
 /// Containers that are pinned alike are told of together.
-fn pinned(
-    grant: &GrantView,
-    name: impl Fn(&view::MemberView) -> String,
-) -> Vec<(Vec<String>, String)> {
+fn pinned(grant: &GrantView) -> Vec<(Vec<String>, String)> {
     let mut all: Vec<(Vec<String>, String)> = Vec::new();
     for member in &grant.members {
         let words = explain::pinned(member).join("; ");
         match all.iter_mut().find(|(_, same)| *same == words) {
-            Some((names, _)) => names.push(name(member)),
-            None => all.push((vec![name(member)], words)),
+            Some((names, _)) => names.push(member.shown().to_owned()),
+            None => all.push((vec![member.shown().to_owned()], words)),
         }
     }
     if let [(names, _)] = all.as_mut_slice() {
