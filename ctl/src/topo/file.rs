@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 /// Writes the text to a file; `-` is standard output.
 ///
@@ -17,11 +17,10 @@ pub fn write(path: &Path, text: &str) -> anyhow::Result<()> {
         return Ok(std::io::stdout().lock().write_all(text.as_bytes())?);
     }
     let shown = path.display();
+    let failed = |error: std::io::Error| anyhow::anyhow!("{shown} cannot be written: {error}");
     let path = match fs::metadata(path) {
         // A link stays one, and what it names is replaced.
-        Ok(there) if there.is_file() => {
-            fs::canonicalize(path).with_context(|| shown.to_string())?
-        }
+        Ok(there) if there.is_file() => fs::canonicalize(path).map_err(failed)?,
         Ok(_) => bail!(
             "{shown} is no file that could be replaced; name another, or - for standard output"
         ),
@@ -30,7 +29,6 @@ pub fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let beside = path.with_file_name(name);
-    let failed = |error: std::io::Error| anyhow::anyhow!("{shown} cannot be written: {error}");
     let mut file = File::create_new(&beside).map_err(failed)?;
     let written = file.write_all(text.as_bytes()).and_then(|()| fs::rename(&beside, &path));
     written.map_err(|error| {
