@@ -180,6 +180,12 @@ pub(crate) fn names(dir: &Path) -> Result<Vec<String>, DeviceError> {
     Ok(names)
 }
 
+/// Whether a name is this, and a number behind it.
+pub(crate) fn is_numbered(name: &str, before: &str) -> bool {
+    let number = name.strip_prefix(before).unwrap_or_default();
+    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 pub(crate) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }

@@ -59,11 +59,6 @@ impl Extras {
         self.0.is_empty()
     }
 
-    /// Whether it is among them.
-    pub fn has(&self, one: Extra) -> bool {
-        self.0.contains(&one)
-    }
-
     /// In their order.
     pub fn iter(&self) -> impl Iterator<Item = Extra> + '_ {
         self.0.iter().copied()

@@ -14,7 +14,7 @@ pub mod glob;
 pub mod ids;
 pub mod inventory;
 pub mod mig;
-pub mod nearest;
+mod nearest;
 pub mod occupancy;
 pub mod place;
 pub mod policy;

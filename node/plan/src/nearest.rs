@@ -73,7 +73,7 @@ impl Refusal {
 }
 
 /// Smaller requests, nearest first. What names GPUs has none of its own kind.
-pub fn smaller(want: &Want, inventory: &Inventory) -> Vec<Want> {
+fn smaller(want: &Want, inventory: &Inventory) -> Vec<Want> {
     let fewer = |number: u32| (1..number).rev();
     match want {
         Want::Whole(number) => fewer(number.get()).filter_map(whole).collect(),
@@ -85,7 +85,9 @@ pub fn smaller(want: &Want, inventory: &Inventory) -> Vec<Want> {
         }
         Want::Mig { profile, count } => {
             let own = fewer(count.get()).filter_map(|number| mig(profile, number));
-            let others = lesser(profile, inventory);
+            let all = || inventory.gpus.iter().filter(|gpu| gpu.mig).flat_map(|gpu| &gpu.profiles);
+            let wanted = all().find(|one| one.name == *profile);
+            let others = wanted.map(|wanted| lesser(wanted, all())).unwrap_or_default();
             let each = others.iter().flat_map(|profile| {
                 (1..=count.get()).rev().filter_map(|number| mig(&profile.name, number))
             });
@@ -94,17 +96,18 @@ pub fn smaller(want: &Want, inventory: &Inventory) -> Vec<Want> {
     }
 }
 
-/// Profiles of the node that have no more of anything than this one, largest first; of two equals the plain one, since the other takes what
+/// Of these profiles those that have no more of anything than this one, largest first; of two equals the plain one, since the other takes what
 /// somebody may need.
-fn lesser<'a>(name: &ProfileName, inventory: &'a Inventory) -> Vec<&'a Profile> {
-    let all = || inventory.gpus.iter().filter(|gpu| gpu.mig).flat_map(|gpu| &gpu.profiles);
-    let Some(wanted) = all().find(|profile| profile.name == *name) else { return Vec::new() };
+pub(crate) fn lesser<'a>(
+    wanted: &Profile,
+    offered: impl Iterator<Item = &'a Profile>,
+) -> Vec<&'a Profile> {
     let is_less = |profile: &&Profile| {
-        profile.name != *name
+        profile.name != wanted.name
             && profile.compute <= wanted.compute
             && profile.memory <= wanted.memory
     };
-    let mut found: Vec<&Profile> = all().filter(is_less).collect();
+    let mut found: Vec<&Profile> = offered.filter(is_less).collect();
     let size = |profile: &Profile| {
         (profile.compute, profile.memory, !profile.media, Reverse(profile.name.clone()))
     };

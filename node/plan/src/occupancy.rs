@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::ids::GpuUuid;
-use crate::mig::Place;
+use crate::mig::{Place, Slot};
 
 /// Holders of each GPU; a GPU without an entry is free.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,5 +78,12 @@ impl<'a> Occupancy<'a> {
     /// Who holds slices of it.
     pub fn of_slices(&self, gpu: &GpuUuid) -> &[Slice<'a>] {
         self.slices.get(gpu).map_or(&[], Vec::as_slice)
+    }
+
+    /// Who holds a slice that is in the slot, or the GPU as a whole.
+    pub(crate) fn of_slot(&self, slot: &Slot) -> impl Iterator<Item = &Holder<'a>> {
+        let shared = move |slice: &&Slice<'a>| slot.shares(slice.start, slice.size);
+        let slices = self.of_slices(&slot.gpu).iter().filter(shared);
+        self.of_whole(&slot.gpu).iter().chain(slices.map(|slice| &slice.holder))
     }
 }

@@ -121,17 +121,7 @@ fn annotations_count(key: &str, asker: &Asker, policy: &Policy) -> Result<(), Re
 /// # Errors
 /// [`Refusal::NotAllowed`] naming it and the policy key.
 pub fn may_name_devices(key: &str, asker: &Asker, policy: &Policy) -> Result<(), Refusal> {
-    if is_among(asker, policy.devices) {
-        return Ok(());
-    }
-    let now = policy.devices.word();
-    let setting = if asker.pod.is_some() { "all" } else { "non-cri" };
-    Err(Refusal::NotAllowed {
-        key: key.to_owned(),
-        asker: asker.named(),
-        reason: format!("policy.devices is \"{now}\", and gpus and mig would not name devices"),
-        setting: format!("policy.devices = \"{setting}\""),
-    })
+    among(key, asker, policy.devices, "devices", "gpus and mig would not name devices")
 }
 
 /// Whether a GPU may be switched into MIG mode for this asker.
@@ -152,17 +142,7 @@ fn is_among(asker: &Asker, audience: Audience) -> bool {
 /// # Errors
 /// [`Refusal::NotAllowed`] naming it and the policy key.
 pub fn may_have_exclusive_cpus(key: &str, asker: &Asker, policy: &Policy) -> Result<(), Refusal> {
-    if is_among(asker, policy.exclusive_cpus) {
-        return Ok(());
-    }
-    let now = policy.exclusive_cpus.word();
-    let setting = if asker.pod.is_some() { "all" } else { "non-cri" };
-    Err(Refusal::NotAllowed {
-        key: key.to_owned(),
-        asker: asker.named(),
-        reason: format!("policy.exclusive-cpus is \"{now}\", and auto would share CPUs"),
-        setting: format!("policy.exclusive-cpus = \"{setting}\""),
-    })
+    among(key, asker, policy.exclusive_cpus, "exclusive-cpus", "auto would share CPUs")
 }
 
 /// Whether a container may have these extras; `key` is the annotation that asks.
@@ -175,14 +155,29 @@ pub fn may_have_extras(
     asker: &Asker,
     policy: &Policy,
 ) -> Result<(), Refusal> {
-    let barred = extras.iter().find(|extra| !is_among(asker, policy.audience_of(*extra)));
-    let Some(extra) = barred else { return Ok(()) };
-    let (name, now) = (extra.name(), policy.audience_of(extra).word());
+    extras.iter().try_for_each(|extra| {
+        let name = extra.name();
+        among(key, asker, policy.audience_of(extra), name, &format!("it asks for {name}"))
+    })
+}
+
+/// Whether the asker is among those whom `policy.<name>` lets; `otherwise` is said beside what it is now.
+fn among(
+    key: &str,
+    asker: &Asker,
+    audience: Audience,
+    name: &str,
+    otherwise: &str,
+) -> Result<(), Refusal> {
+    if is_among(asker, audience) {
+        return Ok(());
+    }
+    let now = audience.word();
     let setting = if asker.pod.is_some() { "all" } else { "non-cri" };
     Err(Refusal::NotAllowed {
         key: key.to_owned(),
         asker: asker.named(),
-        reason: format!("policy.{name} is \"{now}\", and it asks for {name}"),
+        reason: format!("policy.{name} is \"{now}\", and {otherwise}"),
         setting: format!("policy.{name} = \"{setting}\""),
     })
 }

@@ -21,7 +21,9 @@ pub(super) fn wanted(host: &Host, gpus: &[&Gpu]) -> Result<Vec<Wanted>, DeviceEr
     // Of a GPU in MIG mode they would be all of it.
     for gpu in gpus.iter().filter(|gpu| !gpu.mig) {
         let folder = host.path(&format!("/sys/bus/pci/devices/{}/drm", gpu.pci));
-        for name in keep::names(&folder)?.iter().filter(|name| is_node(name)) {
+        // Not the connectors that stand beside them.
+        let is_node = |name: &&String| KINDS.iter().any(|kind| keep::is_numbered(name, kind));
+        for name in keep::names(&folder)?.iter().filter(is_node) {
             let path = folder.join(name).join("dev");
             let text = keep::read_text(&path)?;
             let number = text.trim().split_once(':');
@@ -34,12 +36,4 @@ pub(super) fn wanted(host: &Host, gpus: &[&Gpu]) -> Result<Vec<Wanted>, DeviceEr
         }
     }
     Ok(wanted)
-}
-
-/// `card1`, `renderD129`; not the connectors that stand beside them.
-fn is_node(name: &str) -> bool {
-    let number = KINDS.iter().find_map(|kind| name.strip_prefix(kind));
-    number.is_some_and(|digits| {
-        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
-    })
 }

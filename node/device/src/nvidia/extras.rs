@@ -4,13 +4,11 @@
 //! the node has of a family is brought. Must not know who may have any.
 
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::PathBuf;
 
-use nix::sys::stat::{major, minor};
 use plan::Extra;
 
-use super::nodes::{DeviceNode, Majors};
+use super::nodes::{DeviceNode, Majors, standing};
 use crate::error::{DeviceError, file};
 use crate::{Host, keep};
 
@@ -92,11 +90,7 @@ pub fn extra_file(host: &Host, extra: Extra) -> Option<(PathBuf, &'static str)> 
 
 impl Family {
     fn has(&self, name: &str) -> bool {
-        match name.strip_prefix(self.name) {
-            Some("") => !self.numbered,
-            Some(rest) => self.numbered && rest.bytes().all(|byte| byte.is_ascii_digit()),
-            None => false,
-        }
+        if self.numbered { keep::is_numbered(name, self.name) } else { name == self.name }
     }
 
     fn nodes(&self, host: &Host, majors: &Majors) -> Result<Vec<DeviceNode>, DeviceError> {
@@ -109,15 +103,8 @@ impl Family {
                 Err(error) if keep::is_absent(&error) => continue,
                 meta => meta.map_err(file("look at", &on_host))?,
             };
-            let number = u32::try_from(major(meta.rdev())).ok();
-            let number = number.filter(|major| majors.has(self.driver, *major));
-            let (Some(major), Ok(minor)) = (number, u32::try_from(minor(meta.rdev()))) else {
-                continue;
-            };
-            if meta.file_type().is_char_device() {
-                let (mode, uid, gid) = (meta.mode() & 0o777, meta.uid(), meta.gid());
-                nodes.push(DeviceNode { path, major, minor, mode, uid, gid });
-            }
+            let node = standing(path, &meta);
+            nodes.extend(node.filter(|node| majors.has(self.driver, node.major)));
         }
         nodes.sort_by_key(|node| node.minor);
         Ok(nodes)

@@ -3,7 +3,7 @@
 //! Decides numbers, never who gets what. Numbers come from the kernel's list and the GPUs' minors; a node that stands on the host gives its
 //! mode and owner, and must be what its name says.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -164,24 +164,35 @@ fn capability(host: &Host, access: &str) -> Result<Capability, DeviceError> {
 }
 
 fn node(host: &Host, wanted: Wanted) -> Result<DeviceNode, DeviceError> {
-    let Wanted { name, major: major_, minor: minor_, mode: usual } = wanted;
+    let Wanted { name, major, minor, mode: usual } = wanted;
     let path = format!("/dev/{name}");
     let on_host = host.path(&path);
-    let node = |mode, uid, gid| DeviceNode { path, major: major_, minor: minor_, mode, uid, gid };
     let meta = match fs::symlink_metadata(&on_host) {
         // The driver makes its nodes when it is first used; it needs none of them in place.
-        Err(error) if keep::is_absent(&error) => return Ok(node(usual, 0, 0)),
+        Err(error) if keep::is_absent(&error) => {
+            return Ok(DeviceNode { path, major, minor, mode: usual, uid: 0, gid: 0 });
+        }
         meta => meta.map_err(file("look at", &on_host))?,
     };
-    let (device, kind) = (meta.rdev(), meta.file_type());
-    let found = if !kind.is_char_device() {
-        "no character device".to_owned()
-    } else if (major(device), minor(device)) != (major_.into(), minor_.into()) {
-        format!("character device {}:{}", major(device), minor(device))
-    } else {
-        return Ok(node(meta.mode() & 0o777, meta.uid(), meta.gid()));
+    let found = match standing(path, &meta) {
+        Some(node) if (node.major, node.minor) == (major, minor) => return Ok(node),
+        Some(node) => format!("character device {}:{}", node.major, node.minor),
+        None => "no character device".to_owned(),
     };
-    Err(DeviceError::WrongNode { path: on_host, found, major: major_, minor: minor_ })
+    Err(DeviceError::WrongNode { path: on_host, found, major, minor })
+}
+
+/// A node as it stands on the host; `None` for what is no character device.
+pub(super) fn standing(path: String, meta: &Metadata) -> Option<DeviceNode> {
+    let number = |number: u64| u32::try_from(number).ok();
+    meta.file_type().is_char_device().then_some(DeviceNode {
+        path,
+        major: number(major(meta.rdev()))?,
+        minor: number(minor(meta.rdev()))?,
+        mode: meta.mode() & 0o777,
+        uid: meta.uid(),
+        gid: meta.gid(),
+    })
 }
 
 /// Makes sure that these nodes stand on the host, where the OCI runtime binds them from for a container with a user namespace: nobody can make

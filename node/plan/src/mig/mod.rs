@@ -120,8 +120,13 @@ impl Slot {
 
     /// Whether a slice is in both.
     pub fn overlaps(&self, other: &Self) -> bool {
-        let end = |slot: &Self| slot.start.saturating_add(slot.size);
-        self.gpu == other.gpu && self.start < end(other) && other.start < end(self)
+        self.gpu == other.gpu && self.shares(other.start, other.size)
+    }
+
+    /// Whether it has one of the `size` slices from `start` on, of its own GPU.
+    pub(crate) fn shares(&self, start: u32, size: u32) -> bool {
+        let end = |start: u32, size: u32| start.saturating_add(size);
+        self.start < end(start, size) && start < end(self.start, self.size)
     }
 }
 

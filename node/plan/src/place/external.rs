@@ -3,10 +3,9 @@
 //! Decides only whether they can be true beside what Berth has given. Must not second-guess them, nor know how they were found.
 
 use super::{Field, Placement};
-use crate::ids::GpuUuid;
-use crate::inventory::{Gpu, Inventory};
-use crate::mig::{Devices, Place, Slot};
-use crate::occupancy::{Holder, Occupancy, Slice};
+use crate::inventory::Inventory;
+use crate::mig::{Devices, Place};
+use crate::occupancy::{Holder, Occupancy};
 use crate::policy::Policy;
 use crate::refusal::Refusal;
 
@@ -32,14 +31,8 @@ pub fn external(
         ours(by, uuid.to_string(), occupancy.of_whole(uuid).iter().chain(slices))?;
     }
     for slot in &given.slots {
-        let shares = |slice: &&Slice<'_>| {
-            let end = |start: u32, size: u32| start.saturating_add(size);
-            slice.start < end(slot.start, slot.size) && slot.start < end(slice.start, slice.size)
-        };
-        let slices = occupancy.of_slices(&slot.gpu).iter().filter(shares);
-        let all = occupancy.of_whole(&slot.gpu).iter().chain(slices.map(|slice| &slice.holder));
         let named = || format!("{} at slice {} of {}", slot.name, slot.start, slot.gpu);
-        ours(by, named(), all)?;
+        ours(by, named(), occupancy.of_slot(slot))?;
         let overlaps = |place: &Place| {
             let idle = inventory.slot(place);
             *place == slot.place() || idle.is_some_and(|idle| idle.overlaps(slot))
@@ -54,16 +47,10 @@ pub fn external(
             });
         }
     }
-    let parents = |gpu: &&Gpu| {
-        given.gpus.contains(&gpu.uuid) || given.slots.iter().any(|slot| slot.gpu == gpu.uuid)
-    };
     // What others hold and what may be handed out is the other allocator's business here.
     let (nobody, anything) = (Occupancy::default(), Policy::default());
     let field = Field::new(inventory, &nobody, &anything);
-    let chosen: Vec<&Gpu> = inventory.gpus.iter().filter(parents).collect();
-    let mut placement = field.placement(&chosen, |_| format!("not what {by} decided"));
-    placement.slots = in_order(&given.slots, &placement.gpus);
-    Ok(placement)
+    Ok(field.given(given, inventory, |_| format!("not what {by} decided")))
 }
 
 /// Refuses where one of the holders is Berth's.
@@ -81,13 +68,4 @@ fn ours<'a>(
             releasing: ours.releasing,
         }),
     }
-}
-
-/// Each once, by GPU and start.
-fn in_order(slots: &[Slot], gpus: &[GpuUuid]) -> Vec<Slot> {
-    let mut slots = slots.to_vec();
-    let gpu = |slot: &Slot| gpus.iter().position(|uuid| *uuid == slot.gpu);
-    slots.sort_by_key(|slot| (gpu(slot), slot.start, slot.profile));
-    slots.dedup_by_key(|slot| slot.place());
-    slots
 }

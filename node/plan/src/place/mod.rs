@@ -27,7 +27,7 @@ use self::slices::Moment;
 pub use self::switch::{expected, profiles_of_its_like, to_switch};
 use crate::ids::{GpuUuid, PciAddress};
 use crate::inventory::{Gpu, Inventory};
-use crate::mig::Slot;
+use crate::mig::{Devices, Slot};
 use crate::nearest::{self, Nearest};
 use crate::occupancy::{Holder, Occupancy, Slice};
 use crate::policy::Policy;
@@ -167,6 +167,22 @@ impl<'a> Field<'a> {
             .then(|| self.placement(&chosen, |_| "not among those asked for".to_owned()))
     }
 
+    /// The placement of what is given by name: GPUs as a whole, and instances on others.
+    fn given(
+        &self,
+        given: &Devices,
+        inventory: &Inventory,
+        passed: impl Fn(&Gpu) -> String,
+    ) -> Placement {
+        let is_theirs = |gpu: &&Gpu| {
+            given.gpus.contains(&gpu.uuid) || given.slots.iter().any(|slot| slot.gpu == gpu.uuid)
+        };
+        let chosen: Vec<&Gpu> = inventory.gpus.iter().filter(is_theirs).collect();
+        let mut placement = self.placement(&chosen, passed);
+        placement.slots = in_order(&given.slots, &placement.gpus);
+        placement
+    }
+
     fn placement(&self, chosen: &[&Gpu], passed: impl Fn(&Gpu) -> String) -> Placement {
         let is_chosen = |gpu: &Gpu| chosen.iter().any(|one| one.uuid == gpu.uuid);
         let verdict = |gpu: &Gpu, obstacle: &Option<Obstacle<'_>>| match obstacle {
@@ -257,6 +273,15 @@ impl std::fmt::Display for Obstacle<'_> {
             }
         }
     }
+}
+
+/// Each once, by GPU and start.
+fn in_order(slots: &[Slot], gpus: &[GpuUuid]) -> Vec<Slot> {
+    let mut slots = slots.to_vec();
+    let gpu = |slot: &Slot| gpus.iter().position(|uuid| *uuid == slot.gpu);
+    slots.sort_by_key(|slot| (gpu(slot), slot.start, slot.profile));
+    slots.dedup_by_key(|slot| slot.place());
+    slots
 }
 
 /// `held by … and being released by … and 29 more`.

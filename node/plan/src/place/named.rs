@@ -5,8 +5,8 @@
 
 use super::{Field, Placement, held, is_allowed};
 use crate::ids::MigUuid;
-use crate::inventory::{Gpu, Inventory};
-use crate::mig::Slot;
+use crate::inventory::Inventory;
+use crate::mig::{Devices, Slot};
 use crate::nearest::Nearest;
 use crate::occupancy::{Holder, Occupancy};
 use crate::policy::Policy;
@@ -46,14 +46,8 @@ pub(super) fn decide(
         return Err(refusal(want, wanted, &found, inventory, occupancy, policy));
     }
     let field = Field::new(inventory, occupancy, policy);
-    let has_one = |gpu: &&Gpu| slots.iter().any(|slot| slot.gpu == gpu.uuid);
-    let chosen: Vec<&Gpu> = inventory.gpus.iter().filter(has_one).collect();
-    let mut placement =
-        field.placement(&chosen, |_| "has none of those that were asked for".to_owned());
-    let gpu = |slot: &Slot| placement.gpus.iter().position(|uuid| *uuid == slot.gpu);
-    slots.sort_by_key(|slot| (gpu(slot), slot.start));
-    placement.slots = slots;
-    Ok(placement)
+    let given = Devices { gpus: Vec::new(), slots };
+    Ok(field.given(&given, inventory, |_| "has none of those that were asked for".to_owned()))
 }
 
 fn available(
@@ -71,12 +65,7 @@ fn available(
         let words = format!("kept for whoever asks for mig {}", slot.name);
         return Err(obstacle(words));
     }
-    let end = |start: u32, size: u32| start.saturating_add(size);
-    let slices = occupancy.of_slices(&slot.gpu).iter().filter(|slice| {
-        slice.start < end(slot.start, slot.size) && slot.start < end(slice.start, slice.size)
-    });
-    let holders = occupancy.of_whole(&slot.gpu).iter().chain(slices.map(|slice| &slice.holder));
-    let holders: Vec<Holder<'_>> = holders.cloned().collect();
+    let holders: Vec<Holder<'_>> = occupancy.of_slot(&slot).cloned().collect();
     match holders.is_empty() {
         true => Ok(slot),
         false => Err(Obstacle {

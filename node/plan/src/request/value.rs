@@ -3,12 +3,13 @@
 //! Decides what is well formed, and what this version has. Must not know other annotations, policy or the node.
 
 use std::num::NonZeroU32;
+use std::str::FromStr;
 
 use super::field::Field;
 use super::{Cpus, Numa, Want, Written};
 use crate::capability::Capabilities;
 use crate::extra::Extras;
-use crate::ids::{GpuUuid, MigUuid};
+use crate::ids::{BadName, GpuUuid, MigUuid};
 use crate::refusal::Refusal;
 use crate::words::quoted;
 
@@ -141,11 +142,7 @@ fn device_problem(name: &str) -> String {
 
 /// `driver-capabilities`: names between commas. `compat32` says of what kind the others' libraries are to be as well, so it needs one.
 pub(super) fn capabilities(written: &Written<'_>) -> Result<Capabilities, Refusal> {
-    let asked = written.value.parse::<Capabilities>();
-    let asked = asked.map_err(|bad| {
-        let problem = format!("{} is not {}", quoted(&bad.text), bad.what);
-        written.malformed(&problem, "compute,utility")
-    })?;
+    let asked: Capabilities = names(written)?;
     if asked.is_compat32_alone() {
         let problem =
             "compat32 brings the 32-bit libraries of those that stand beside it, and none does";
@@ -190,8 +187,12 @@ pub(super) fn numa(written: &Written<'_>) -> Result<Numa, Refusal> {
 
 /// `extras`: names between commas, or `none`.
 pub(super) fn extras(written: &Written<'_>) -> Result<Extras, Refusal> {
-    let asked = written.value.parse::<Extras>();
-    asked.map_err(|bad| {
+    names(written)
+}
+
+/// Names between commas.
+fn names<T: FromStr<Err = BadName>>(written: &Written<'_>) -> Result<T, Refusal> {
+    written.value.parse().map_err(|bad: BadName| {
         let problem = format!("{} is not {}", quoted(&bad.text), bad.what);
         written.malformed(&problem, bad.example)
     })

@@ -16,7 +16,7 @@ pub(super) struct Data {
     of: &'static [Capability],
 }
 
-const DRAWING: &[Capability] = &[Capability::Graphics, Capability::Display];
+pub(super) const DRAWING: &[Capability] = &[Capability::Graphics, Capability::Display];
 
 /// Names are those of NVIDIA's installer, and those of distributions, which put a number before or a machine behind.
 pub(super) const DATA: [Data; 9] = [
@@ -67,10 +67,12 @@ pub(super) const X_FOLDERS: [&str; 4] =
 /// Where images' X servers look for their modules.
 pub(super) const X_SERVERS: [&str; 2] = ["/usr/lib/xorg/modules", "/usr/lib64/xorg/modules"];
 
-/// The backend of GBM: what it is called, the library that it is, and where images' libgbm looks for it.
+/// The backend of GBM: what it is called below a directory of libraries, and the library that it is.
 pub(super) const GBM: &str = "gbm/nvidia-drm_gbm.so";
 pub(super) const GBM_LIBRARY: &str = "libnvidia-allocator.so.1";
-pub(super) const GBM_FOLDERS: [&str; 2] = if cfg!(target_arch = "aarch64") {
+
+/// The directories of the C library's own search, of Debian's kind and of Red Hat's. An image has the one or the other.
+pub(super) const LOADER_DIRS: [&str; 2] = if cfg!(target_arch = "aarch64") {
     ["/usr/lib/aarch64-linux-gnu", "/usr/lib64"]
 } else {
     ["/usr/lib/x86_64-linux-gnu", "/usr/lib64"]

@@ -4,6 +4,8 @@
 
 use plan::{Capabilities, Capability};
 
+use super::data::DRAWING;
+
 const UTILITY: &[&str] =
     &["libnvidia-ml", "libnvidia-cfg", "libnvidia-nscq", "libnvidia-sandboxutils"];
 
@@ -11,10 +13,8 @@ const COMPUTE: &[&str] = &[
     "libcuda",
     "libcudadebugger",
     "libnvidia-opencl",
-    "libnvidia-gpucomp",
     "libnvidia-ptxjitcompiler",
     "libnvidia-fatbinaryloader",
-    "libnvidia-allocator",
     "libnvidia-compiler",
     "libnvidia-compiler-next",
     "libnvidia-pkcs11",
@@ -112,22 +112,24 @@ pub(super) fn has_own_version(stem: &str) -> bool {
 /// Whether a library belongs to one of these capabilities; one that is not the driver's belongs to none. A helper that is newer than this
 /// table goes with compute: libcuda opens its helpers by name and fails without them, and one too many harms nobody.
 pub(super) fn is_of(stem: &str, capabilities: &Capabilities) -> bool {
-    let draws = GRAPHICS.contains(&stem) || stem.starts_with(EGL_PLATFORM);
-    if draws || DRAWN_WITH.contains(&stem) {
-        let computes = !draws && capabilities.has(Capability::Compute);
-        return computes || capabilities.draws();
-    }
-    let table = [
-        (UTILITY, Capability::Utility),
-        (COMPUTE, Capability::Compute),
-        (VIDEO, Capability::Video),
-        (DISPLAY, Capability::Display),
-        (NGX, Capability::Ngx),
+    let table: [(&[&str], &[Capability]); 7] = [
+        (UTILITY, &[Capability::Utility]),
+        (COMPUTE, &[Capability::Compute]),
+        (VIDEO, &[Capability::Video]),
+        (GRAPHICS, DRAWING),
+        (DISPLAY, &[Capability::Display]),
+        (NGX, &[Capability::Ngx]),
+        (DRAWN_WITH, &[Capability::Compute, Capability::Graphics, Capability::Display]),
     ];
     let known = table.into_iter().find(|(names, _)| names.contains(&stem));
     let newer = stem.starts_with("libnvidia-") || stem.starts_with("libcuda");
-    let capability = known.map(|(_, one)| one).or(newer.then_some(Capability::Compute));
-    capability.is_some_and(|one| capabilities.has(one))
+    let of = match known {
+        Some((_, of)) => of,
+        None if stem.starts_with(EGL_PLATFORM) => DRAWING,
+        None if newer => &[Capability::Compute],
+        None => &[],
+    };
+    of.iter().any(|one| capabilities.has(*one))
 }
 
 #[cfg(test)]

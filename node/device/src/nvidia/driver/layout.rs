@@ -108,15 +108,17 @@ impl Layout {
 
     /// A module of the X server's stands among the libraries, and has a link wherever an image's server may look for it.
     fn x_module(&mut self, file: Found) {
-        let kind = if file.name == data::X_DRIVER { "drivers" } else { "extensions" };
-        let own = format!("{LIB_DIR}/{}/{kind}", data::X_MODULES);
-        let plain = if file.name == data::X_DRIVER { data::X_DRIVER } else { data::X_GLX };
+        let (kind, plain) = match file.name == data::X_DRIVER {
+            true => ("drivers", data::X_DRIVER),
+            false => ("extensions", data::X_GLX),
+        };
+        let own = format!("{LIB_DIR}/{}/{kind}/{}", data::X_MODULES, file.name);
         for server in data::X_SERVERS {
             let place = format!("{server}/{kind}/{plain}");
-            self.links.push((place.clone(), relative(&place, &format!("{own}/{}", file.name))));
+            self.links.push((place.clone(), relative(&place, &own)));
             self.data.push(place);
         }
-        self.files.push((format!("{own}/{}", file.name), file));
+        self.files.push((own, file));
     }
 
     /// The backend of GBM, where what draws was found: a link wherever an image's libgbm may look for it.
@@ -132,7 +134,7 @@ impl Layout {
         let backend = format!("{LIB_DIR}/{}", data::GBM);
         let library = format!("{LIB_DIR}/{}", data::GBM_LIBRARY);
         self.links.push((backend.clone(), relative(&backend, &library)));
-        for folder in data::GBM_FOLDERS {
+        for folder in data::LOADER_DIRS {
             let place = format!("{folder}/{}", data::GBM);
             self.links.push((place.clone(), relative(&place, &backend)));
             self.data.push(place);
@@ -205,8 +207,8 @@ fn lib_dir(width: Width) -> &'static str {
 
 /// What a link at `place` says to lead to `target`, whatever root both are below.
 fn relative(place: &str, target: &str) -> String {
-    let folder: Vec<&str> = place.split('/').rev().skip(1).collect();
-    let folder: Vec<&str> = folder.into_iter().rev().collect();
+    let mut folder: Vec<&str> = place.split('/').collect();
+    folder.pop();
     let target: Vec<&str> = target.split('/').collect();
     let common = folder.iter().zip(&target).take_while(|(one, other)| one == other).count();
     let up = folder[common..].iter().map(|_| "..");

@@ -40,7 +40,7 @@ use crate::{Host, keep};
 
 #[cfg(any(feature = "nvml", test))]
 pub use build::prepare_driver;
-#[cfg(any(feature = "nvml", test))]
+#[cfg(feature = "nvml")]
 pub use places::{DriverFile, driver_files};
 
 /// Format of the manifest; another one is prepared anew.
@@ -160,10 +160,14 @@ fn known(
 ) -> Result<Option<DriverTree>, DeviceError> {
     let Some(mut tree) = read_manifest(prepared)? else { return Ok(None) };
     // Services come and go while the files stay.
-    let there = |(path, of): &(&str, Capability)| capabilities.has(*of) && host.path(path).exists();
-    tree.sockets =
-        SOCKETS.iter().filter(|one| there(one)).map(|(path, _)| (*path).into()).collect();
+    tree.sockets = sockets(host, capabilities);
     Ok(Some(tree))
+}
+
+/// Sockets of these capabilities that are there.
+fn sockets(host: &Host, capabilities: &Capabilities) -> Vec<String> {
+    let there = |(path, of): &(&str, Capability)| capabilities.has(*of) && host.path(path).exists();
+    SOCKETS.iter().filter(|one| there(one)).map(|(path, _)| (*path).to_owned()).collect()
 }
 
 /// What is prepared in this folder. A manifest of another format, or none that can be read, is none: preparing makes another.

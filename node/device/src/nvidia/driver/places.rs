@@ -7,17 +7,13 @@ use std::path::PathBuf;
 
 use plan::{Capabilities, Driver};
 
-use super::SOCKETS;
+use super::data::LOADER_DIRS;
 use super::files::find;
 use super::layout::{LIB_DIR, Layout};
+use super::root::Found;
+use super::sockets;
 use crate::Host;
 use crate::error::DeviceError;
-
-/// The directories of the C library's own search, of Debian's kind and of Red Hat's. An image has the one or the other.
-#[cfg(target_arch = "aarch64")]
-const LOADER_DIRS: [&str; 2] = ["/usr/lib/aarch64-linux-gnu", "/usr/lib64"];
-#[cfg(not(target_arch = "aarch64"))]
-const LOADER_DIRS: [&str; 2] = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64"];
 
 /// Something of the driver, and where a container should have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,9 +37,10 @@ pub fn driver_files(
 ) -> Result<Vec<DriverFile>, DeviceError> {
     let layout = Layout::of(find(host, driver, capabilities)?, &driver.version);
     let root = host.driver_path();
+    let source = |found: &Found| root.join(found.path.trim_start_matches('/'));
     let on_host = |place: &str| {
         let (_, found) = layout.files.iter().find(|(file, _)| file == place)?;
-        Some(root.join(found.path.trim_start_matches('/')))
+        Some(source(found))
     };
     // A link leads to another in its folder, or to a file there.
     let behind = |place: &str| {
@@ -61,15 +58,14 @@ pub fn driver_files(
         files.extend(places.map(|place| file(source.clone(), place)));
     }
     let is_library = |place: &str| place.starts_with(LIB_DIR);
-    for (place, _) in layout.files.iter().filter(|(place, _)| !is_library(place)) {
-        files.extend(on_host(place).map(|source| file(source, place.clone())));
-    }
-    for (path, capability) in SOCKETS {
-        let source = host.path(path);
-        if capabilities.has(capability) && source.exists() {
-            files.push(DriverFile { source, place: path.to_owned(), is_socket: true });
-        }
-    }
+    let others = layout.files.iter().filter(|(place, _)| !is_library(place));
+    files.extend(others.map(|(place, found)| file(source(found), place.clone())));
+    let sockets = sockets(host, capabilities).into_iter();
+    files.extend(sockets.map(|place| DriverFile {
+        source: host.path(&place),
+        place,
+        is_socket: true,
+    }));
     Ok(files)
 }
 

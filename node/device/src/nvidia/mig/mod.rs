@@ -70,9 +70,8 @@ impl Listing {
         let of_it = |entry: &&(String, u64)| {
             entry.0.strip_prefix(&name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        let of = |listing: &Self| listing.entries.iter().filter(of_it).cloned().collect::<Vec<_>>();
-        let ours = of(self);
-        self.module == other.module && !ours.is_empty() && ours == of(other)
+        let entries = self.entries.iter().filter(of_it);
+        self.module == other.module && entries.eq(other.entries.iter().filter(of_it))
     }
 }
 
@@ -88,7 +87,11 @@ pub(crate) fn fill(
         let listing = Listing::now(host, gpu)?;
         let kept = kept(host, &gpu.uuid)?;
         let is_same = kept.as_ref().is_some_and(|kept| kept.listing == listing);
-        gpu.instances = kept.map(|kept| still_there(kept, &listing)).unwrap_or_default();
+        gpu.instances = match kept {
+            Some(kept) if is_same => kept.instances,
+            Some(kept) => still_there(kept, &listing),
+            None => Vec::new(),
+        };
         known &= is_same || listing.entries.is_empty() || is_busy(&gpu.uuid);
     }
     Ok(known)
@@ -150,11 +153,7 @@ fn folder(host: &Host, gpu_minor: u32) -> PathBuf {
 
 fn named(folder: &Path, prefix: &str) -> Result<Vec<String>, DeviceError> {
     let mut names = keep::names(folder)?;
-    names.retain(|name| {
-        name.strip_prefix(prefix)
-            .is_some_and(|id| !id.is_empty() && id.bytes().all(|b| b.is_ascii_digit()))
-    });
-    names.sort();
+    names.retain(|name| keep::is_numbered(name, prefix));
     Ok(names)
 }
 

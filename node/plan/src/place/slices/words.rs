@@ -4,7 +4,7 @@
 
 use super::choice::Chosen;
 use super::{Asked, Barred, Chip};
-use crate::mig::{Profile, ProfileName};
+use crate::mig::ProfileName;
 use crate::nearest::{self, Nearest};
 use crate::occupancy::{Holder, Slice};
 use crate::place::{NAMED, Verdict, held};
@@ -217,17 +217,8 @@ fn nearest<'a>(asked: Asked<'a>, chips: &'a [Chip<'_>]) -> Option<(u32, &'a Prof
         return Some((fewer, asked.profile));
     }
     let wanted = chips.iter().find_map(|chip| Some(chip.pattern.kinds[chip.kind?].profile))?;
-    let smaller = |profile: &&Profile| {
-        profile.name != *asked.profile
-            && profile.compute <= wanted.compute
-            && profile.memory <= wanted.memory
-    };
-    let offered = open().flat_map(|chip| &chip.gpu.profiles).filter(smaller);
-    let fitting = offered.filter(|profile| room(&profile.name) > 0);
-    // The plain one of two equals: the other takes what somebody may need.
-    let best = fitting.max_by_key(|profile| {
-        (profile.compute, profile.memory, !profile.media, std::cmp::Reverse(&profile.name))
-    })?;
+    let others = nearest::lesser(wanted, open().flat_map(|chip| &chip.gpu.profiles));
+    let best = others.into_iter().find(|profile| room(&profile.name) > 0)?;
     Some((room(&best.name).min(asked.count), &best.name))
 }
 

@@ -117,7 +117,7 @@ fn graphics_bring_libraries_and_what_tells_loaders_of_them() {
 fn the_backend_of_gbm_is_found_wherever_images_look_for_it() {
     let fake = whole(&DEBIAN_MULTIARCH);
     let tree = prepare(&fake, &only("graphics"));
-    for folder in ["/usr/lib64", data::GBM_FOLDERS[0], LIB_DIR] {
+    for folder in ["/usr/lib64", data::LOADER_DIRS[0], LIB_DIR] {
         let place = format!("{folder}/gbm/nvidia-drm_gbm.so");
         assert!(in_tree(&tree, &place).ends_with(format!("libnvidia-allocator.so.{VERSION}")));
         let outside = folder != LIB_DIR;
