@@ -34,6 +34,10 @@ test: setup build ## run every test, end-to-end ones on several containerd versi
 test-reference: setup ## run the same suites against containerd-shim-runc-v2: the reference tests the tests
 	@BERTH_TEST_REFERENCE=1 scripts/test -p berth-integration-tests
 
+.PHONY: lab
+lab: setup build ## boot a node with several NUMA nodes, cgroup v2 and systemd, and test what only it can show (ARGS="--short")
+	@scripts/lab $(ARGS)
+
 .PHONY: gpu-test
 gpu-test: ## test on this machine's real GPU; says why it skips what cannot run here
 	@scripts/gpu-test

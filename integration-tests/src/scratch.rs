@@ -35,6 +35,15 @@ impl Scratch {
         let root = kept.context("making a scratch folder")?.keep().canonicalize()?;
         // User-namespaced containers reach their root file system through it.
         fs::set_permissions(&root, fs::Permissions::from_mode(0o711))?;
+        Self::again(&root)
+    }
+
+    /// The folder of a trial whose process is gone; what is left of it goes when this is dropped.
+    ///
+    /// # Errors
+    /// When it is not there.
+    pub fn again(folder: &Path) -> Result<Scratch> {
+        let root = folder.canonicalize().with_context(|| folder.display().to_string())?;
         let name = root.file_name().map(|name| name.to_string_lossy().into_owned());
         let unique = name.context("a scratch folder has a name")?.replace("berth-", "berth-test-");
         Ok(Scratch { root, unique, sockets: Mutex::default() })

@@ -1,8 +1,9 @@
 //! The configuration of a private containerd, in the dialect of its version.
 //!
 //! Decides the runtime handlers: `berth` (from the packaged file), `berth-path` (runc's runtime
-//! type, found by path), `runc` (the Go shim that came with containerd), and `witness` and
-//! `witness-path`, which are the first two with an `[options]` table that names another OCI runtime.
+//! type, found by path), `runc` (the Go shim that came with containerd), `witness` and
+//! `witness-path`, which are the first two with an `[options]` table that names another OCI runtime, and, from 1.7 on, `berth-crun`,
+//! `berth-systemd` and `berth-crun-systemd`, for machines that have these.
 
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,13 @@ const VERSION_3: &str = include_str!("../../../packaging/containerd/berth-v3.tom
 pub fn drop_in(installation: &Installation, dir: &Path) -> Option<(PathBuf, &'static str)> {
     (installation.series.0 >= 2).then(|| (dir.join("conf.d/berth.toml"), VERSION_3))
 }
+
+/// Handlers with another OCI runtime, or with cgroups that systemd makes.
+const OTHERS: [(&str, &str); 3] = [
+    ("berth-crun", "BinaryName = \"crun\"\n"),
+    ("berth-systemd", "SystemdCgroup = true\n"),
+    ("berth-crun-systemd", "BinaryName = \"crun\"\nSystemdCgroup = true\n"),
+];
 
 /// The OCI runtime of the witness handlers in `dir`, and its text: it notes what it is called with and then is
 /// runc.
@@ -105,6 +113,15 @@ path = "{dir}/opt"
                 binary_name.clone()
             };
         }
+    }
+    // 1.6 hands on no options but a file's name.
+    let others = if installation.series >= (1, 7) { &OTHERS[..] } else { &[] };
+    for (handler, options) in others {
+        text += &format!(
+            "[{runtime}.containerd.runtimes.{handler}]\nruntime_type = \"io.containerd.berth.v2\"\n\
+             pod_annotations = [\"berth.dev/*\", \"*.berth.dev/*\"]\n\
+             [{runtime}.containerd.runtimes.{handler}.options]\n{options}"
+        );
     }
     if !modern {
         text.extend(

@@ -73,6 +73,16 @@ impl GpuNode {
         Ok(node)
     }
 
+    /// The node in this folder, which a former boot of the machine left.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn again(folder: &Path) -> Result<Self> {
+        let scratch = Scratch::again(folder)?;
+        let sim = Node::open(&scratch.path("node"))?;
+        Ok(Self { sim, berth: Berth::in_folder(scratch) })
+    }
+
     /// Writes the configuration anew.
     ///
     /// # Errors

@@ -198,6 +198,39 @@ pub(super) fn gb200() -> Profile {
     }
 }
 
+/// A small machine, which a virtual one can be: GPUs on each of two NUMA nodes of four CPUs.
+pub(super) fn two_nodes() -> Profile {
+    let slot = |(bus, node)| switched(bus - 4, 0, bus, node);
+    Profile {
+        name: "two-nodes",
+        about: "4 H100-80GB-HBM3, two to each of 2 NUMA nodes of 4 CPUs",
+        driver: driver("550.163.01", 12040, false),
+        machine: machine(2, 4, 1, 4, 1),
+        model: &model::H100_SXM,
+        slots: [(0x14, 0), (0x24, 0), (0x94, 1), (0xa4, 1)].into_iter().map(slot).collect(),
+        wiring: Wiring::None,
+    }
+}
+
+/// Another: a GPU on each of four NUMA nodes of two sockets, cores of two threads, and two nodes of memory alone.
+pub(super) fn four_nodes() -> Profile {
+    let slot = |(bus, node)| Slot {
+        memory_node: (node % 2 == 0).then_some(4 + node / 2),
+        ..switched(bus - 4, 0, bus, node)
+    };
+    Profile {
+        name: "four-nodes",
+        about: "4 H100-80GB-HBM3, one to each of 4 NUMA nodes of 4 CPUs, 2 sockets, 2 nodes of memory alone",
+        machine: Machine {
+            nodes_per_socket: 2,
+            memory_nodes: vec![(256, 0), (256, 1)],
+            ..machine(2, 4, 2, 4, 1)
+        },
+        slots: [(0x14, 0), (0x24, 1), (0x94, 2), (0xa4, 3)].into_iter().map(slot).collect(),
+        ..two_nodes()
+    }
+}
+
 pub(super) fn one() -> Profile {
     Profile {
         name: "one",

@@ -54,8 +54,22 @@ pub enum Wiring {
 }
 
 /// Names of all profiles.
-pub const NAMES: [&str; 12] =
-    ["p4d", "p5", "h200", "b200", "a30", "l40s", "t4", "gb200", "p4de", "rtx6000", "one", "none"];
+pub const NAMES: [&str; 14] = [
+    "p4d",
+    "p5",
+    "h200",
+    "b200",
+    "a30",
+    "l40s",
+    "t4",
+    "gb200",
+    "p4de",
+    "rtx6000",
+    "two-nodes",
+    "four-nodes",
+    "one",
+    "none",
+];
 
 impl Profile {
     /// The profile of that name.
@@ -76,6 +90,8 @@ impl Profile {
             "l40s" => machines::l40s(),
             "t4" => machines::t4(),
             "gb200" => machines::gb200(),
+            "two-nodes" => machines::two_nodes(),
+            "four-nodes" => machines::four_nodes(),
             "one" => machines::one(),
             "none" => machines::none(),
             _ => return Err(unknown()),
