@@ -62,6 +62,14 @@ build: ## build the release programs (the shim statically linked) and print wher
 	@scripts/setup --build
 	@scripts/build
 
+.PHONY: install
+install: ## install what `make build` has built (as root; PREFIX=/usr/local, SYSCONFDIR=/etc, DESTDIR=)
+	@scripts/install
+
+.PHONY: uninstall
+uninstall: ## remove what `make install` has put there, given the same PREFIX, SYSCONFDIR and DESTDIR
+	@scripts/uninstall
+
 .PHONY: lint
 lint: ## formatting, clippy, and cargo-deny and shellcheck where they are installed
 	@scripts/lint

@@ -146,7 +146,7 @@ fn shim() -> Check {
         None => Check::warning(
             "shim",
             format!("{SHIM} is not in PATH"),
-            "install it to /usr/bin, where containerd looks for it",
+            "install it to /usr/local/bin or /usr/bin, where containerd looks for it",
         ),
     }
 }

@@ -42,7 +42,8 @@ const DYING: Duration = Duration::from_millis(500);
 /// The `berth` program, which may load NVML.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tool {
-    /// Where it is.
+    /// Where it is: a path, or a name that is looked up beside the program that this is, then in `PATH`. So the shim and the tool that it
+    /// runs are of one version wherever both are installed.
     pub program: PathBuf,
     /// `BERTH_CONFIG` for it: the configuration that this process uses, if that is not the default one.
     pub config: Option<PathBuf>,
@@ -96,22 +97,32 @@ impl Tool {
         let missing =
             |source| DeviceError::ToolMissing { program: self.program.clone(), task, source };
         let start = || {
-            // As in `spawn`.
-            nix::unistd::access(&self.program, nix::unistd::AccessFlags::X_OK)?;
-            let mut command = self.command(args);
+            let mut command = self.command(args)?;
             command.stdin(Stdio::from(held)).stdout(Stdio::null()).stderr(Stdio::null());
             command.spawn().map(drop)
         };
         start().map_err(missing)
     }
 
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
+    fn command(&self, args: &[&str]) -> io::Result<Command> {
+        let program = self.found()?;
+        // A child that fails to become the program is waited for inside std, which panics where another has reaped it: find out before.
+        nix::unistd::access(&program, nix::unistd::AccessFlags::X_OK)?;
+        let mut command = Command::new(program);
         command.args(args).env_clear().env("PATH", PATH).current_dir("/").process_group(0);
         if let Some(config) = &self.config {
             command.env("BERTH_CONFIG", config);
         }
-        command
+        Ok(command)
+    }
+
+    fn found(&self) -> io::Result<PathBuf> {
+        if self.program.components().count() != 1 || self.program.is_absolute() {
+            return Ok(self.program.clone());
+        }
+        let own = std::env::current_exe()?;
+        found_in(own.parent().into_iter().chain(PATH.split(':').map(Path::new)), &self.program)
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn lock(&self, errand: &Errand<'_>) -> Result<File, DeviceError> {
@@ -163,15 +174,18 @@ impl Tool {
     }
 
     fn spawn(&self, errand: &Errand<'_>, lock: &File) -> io::Result<(Child, PipeReader)> {
-        // A child that fails to become the program is waited for inside std, which panics where another has reaped it: find out before.
-        nix::unistd::access(&self.program, nix::unistd::AccessFlags::X_OK)?;
+        let mut command = self.command(errand.args)?;
         let (reader, writer) = io::pipe()?;
-        let mut command = self.command(errand.args);
         command.stdin(Stdio::from(lock.try_clone()?));
         command.stdout(writer.try_clone()?).stderr(writer);
         // Only here do our copies of the pipe's other end close.
         Ok((command.spawn()?, reader))
     }
+}
+
+/// The first file of this name in these folders.
+fn found_in<'a>(mut folders: impl Iterator<Item = &'a Path>, name: &Path) -> Option<PathBuf> {
+    folders.find_map(|folder| Some(folder.join(name)).filter(|path| path.is_file()))
 }
 
 /// A child that is watched through what cannot be taken away: its pipe and its pidfd.

@@ -108,7 +108,7 @@ pub struct NodeSection {
     pub run: PathBuf,
     /// `state`: what outlives it: the prepared driver files.
     pub state: PathBuf,
-    /// `tool`: the `berth` program, which looks at the node for the shim.
+    /// `tool`: the `berth` program, which looks at the node for the shim: a path, or a name looked up beside the shim, then in `PATH`.
     pub tool: PathBuf,
     /// `observe-deadline`: longest time in seconds for one look at the node.
     pub observe_deadline: u32,
@@ -133,7 +133,7 @@ impl Default for NodeSection {
             nvml: "libnvidia-ml.so.1".into(),
             run: "/run/berth".into(),
             state: "/var/lib/berth".into(),
-            tool: "/usr/bin/berth".into(),
+            tool: "berth".into(),
             observe_deadline: 60,
             release_wait: 15,
             mig_linger: 0,

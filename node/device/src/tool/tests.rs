@@ -76,6 +76,38 @@ fn a_missing_program_names_the_setting() {
 }
 
 #[test]
+fn a_name_alone_is_looked_for_beside_this_program_and_never_here() {
+    let here = std::env::current_exe().expect("its place");
+    let name = Path::new(here.file_name().expect("its name"));
+    let this = |program: &Path| Tool { program: program.into(), ..tool(Path::new("/"), "") };
+    assert_eq!(this(name).found().expect("found"), here);
+    assert_eq!(this(Path::new("sh")).found().expect("in PATH").file_name(), Some("sh".as_ref()));
+    // This folder has such a file.
+    assert!(Path::new("Cargo.toml").is_file());
+    let missing = this(Path::new("Cargo.toml")).found().expect_err("in no PATH");
+    assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    for path in ["./sh", "/nowhere/sh"] {
+        assert_eq!(this(Path::new(path)).found().expect("as it is"), Path::new(path));
+    }
+}
+
+#[test]
+fn the_first_folder_with_the_file_wins() {
+    let (empty, first, second) = (
+        tempfile::tempdir().expect("a directory"),
+        tempfile::tempdir().expect("a directory"),
+        tempfile::tempdir().expect("a directory"),
+    );
+    for dir in [&first, &second] {
+        fs::write(dir.path().join("berth"), "").expect("written");
+    }
+    fs::create_dir(empty.path().join("berth")).expect("a folder is no program");
+    let folders = [empty.path(), first.path(), second.path()];
+    let found = found_in(folders.into_iter(), Path::new("berth"));
+    assert_eq!(found, Some(first.path().join("berth")));
+}
+
+#[test]
 fn a_child_that_hangs_is_killed_with_its_group_and_the_lock_is_free() {
     let dir = tempfile::tempdir().expect("a directory");
     // Both the shell and its sleep hold the lock.
