@@ -5,6 +5,7 @@
 
 mod exclusive;
 mod ground;
+mod installed;
 mod memory;
 mod near;
 mod reset;
@@ -28,6 +29,7 @@ macro_rules! trial {
 }
 
 const TRIALS: &[Trial] = &[
+    trial!(installed::an_administrator_installs_uses_and_removes_it),
     trial!(near::a_gpu_s_node_is_its_container_s_and_its_execs),
     trial!(memory::strict_memory_comes_from_the_gpu_s_node_alone),
     trial!(memory::preferred_memory_comes_from_the_gpu_s_node_while_it_has_room),
