@@ -99,7 +99,7 @@ impl Workplace {
         CriuPlaces { image, work: &self.work, programs: self.programs.as_deref() }
     }
 
-    /// What criu said first of what went wrong, and its whole log, which stays in `bundle` as `kept_as`, or where the caller
+    /// Why criu failed, in its words, and its whole log, which stays in `bundle` as `kept_as`, or where the caller
     /// wanted it. `None` where it did not come so far.
     pub fn words(&self, log: &str, bundle: &Path, kept_as: &str) -> Option<(String, PathBuf)> {
         let written = self.work.join(log);
@@ -111,7 +111,7 @@ impl Workplace {
             fs::rename(&written, &log).ok()?;
             log
         };
-        Some((first_error(&text).to_owned(), log))
+        Some((reason(&text).to_owned(), log))
     }
 }
 
@@ -129,11 +129,12 @@ fn remove(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// The first error in a log of lines such as `(00.041) Error (criu/files.c:12): words`. Those that follow say only what else failed
-/// because of it.
-fn first_error(log: &str) -> &str {
-    let error = log.lines().find_map(|line| Some(line.split_once("Error (")?.1));
-    let error = error.unwrap_or_default();
+/// Why criu failed, from a log of lines such as `(00.041) Error (criu/files.c:12): words`: the last error but those in which its callers
+/// say only that it failed. There may be others before it, which were no reason to stop.
+fn reason(log: &str) -> &str {
+    let errors = || log.lines().rev().filter_map(|line| Some(line.split_once("Error (")?.1));
+    let says_why = |error: &&str| !error.contains("FAILED") && !error.contains("failed with");
+    let error = errors().find(says_why).or_else(|| errors().next()).unwrap_or_default();
     error.split_once("): ").map_or(error, |(_, words)| words).trim()
 }
 
@@ -142,14 +143,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_error_is_told() {
-        let log = "(00.01) Warn  (criu/kerndat.c:1): no\n\
-            (00.02) Error (criu/files-ext.c:96): Can't dump file 4 of that type [20666] (chr 10:229 /dev/fuse)\n\
-            (00.03) Error (criu/cr-dump.c:2098): Dumping FAILED.\n";
-        let words = "Can't dump file 4 of that type [20666] (chr 10:229 /dev/fuse)";
-        assert_eq!(first_error(log), words);
-        assert_eq!(first_error("(00.01) all well\n"), "");
-        assert_eq!(first_error("Error (cut"), "cut");
+    fn the_reason_is_told() {
+        let log = "(00.08) Error (criu/util.c:1533): rlimit: Can't setup RLIMIT_NOFILE for self\n\
+            (00.10) Warn  (criu/kerndat.c:1): no\n\
+            (00.11) Error (criu/files-reg.c:1031): Can't dump ghost file /g of 2097152 size, increase limit\n\
+            (00.11) Error (criu/cr-dump.c:1681): Dump files (pid: 21828) failed with -1\n\
+            (00.13) Error (criu/cr-dump.c:2111): Dumping FAILED.\n";
+        assert_eq!(reason(log), "Can't dump ghost file /g of 2097152 size, increase limit");
+        assert_eq!(reason("Error (criu/cr-dump.c:2111): Dumping FAILED.\n"), "Dumping FAILED.");
+        assert_eq!(reason("(00.01) all well\n"), "");
+        assert_eq!(reason("Error (cut"), "cut");
     }
 
     #[test]

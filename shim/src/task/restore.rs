@@ -5,8 +5,8 @@
 //! Start:   stdio ─► runtime restore ─► claim init ─► cgroup ─► told
 //! ```
 //!
-//! Decides that a restore that fails leaves the container as it was: created, to be started again or deleted. Must not know what
-//! is in the image but its first file.
+//! Decides that a restore that fails leaves the container as it was: created, to be deleted, or started again by a client that does
+//! not take the end of a failed start's output for the end of all. Must not know what is in the image but its first file.
 
 use std::fs;
 use std::path::{Path, PathBuf};
