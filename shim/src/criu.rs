@@ -129,11 +129,17 @@ fn remove(folder: &Path) -> io::Result<()> {
     }
 }
 
-/// Why criu failed, from a log of lines such as `(00.041) Error (criu/files.c:12): words`: the last error but those in which its callers
-/// say only that it failed. There may be others before it, which were no reason to stop.
+/// Where criu begins to take back what it did before it failed.
+const TAKES_BACK: &str = "Running network-unlock scripts";
+/// Errors that say only that something failed: what its callers say, and its helper programs.
+const SAYS_LITTLE: [&str; 3] = ["FAILED", "failed with", "exited, status="];
+
+/// Why criu failed, from a log of lines such as `(00.041) Error (criu/files.c:12): words`: the last error that says why. There may be
+/// others before it, which were no reason to stop.
 fn reason(log: &str) -> &str {
+    let log = log.split_once(TAKES_BACK).map_or(log, |(before, _)| before);
     let errors = || log.lines().rev().filter_map(|line| Some(line.split_once("Error (")?.1));
-    let says_why = |error: &&str| !error.contains("FAILED") && !error.contains("failed with");
+    let says_why = |error: &&str| !SAYS_LITTLE.iter().any(|little| error.contains(little));
     let error = errors().find(says_why).or_else(|| errors().next()).unwrap_or_default();
     error.split_once("): ").map_or(error, |(_, words)| words).trim()
 }
@@ -150,6 +156,12 @@ mod tests {
             (00.11) Error (criu/cr-dump.c:1681): Dump files (pid: 21828) failed with -1\n\
             (00.13) Error (criu/cr-dump.c:2111): Dumping FAILED.\n";
         assert_eq!(reason(log), "Can't dump ghost file /g of 2097152 size, increase limit");
+        let log = "(00.39) Error (criu/util.c:656): exited, status=1\n\
+            (00.40) Error (criu/net.c:3282): net: Locking network failed\n\
+            (00.40) Running network-unlock scripts\n\
+            Error (criu/util.c:641): execvp(\"ip6tables-restore\", ...) failed\n\
+            (00.46) Error (criu/cr-dump.c:2111): Dumping FAILED.";
+        assert_eq!(reason(log), "net: Locking network failed");
         assert_eq!(reason("Error (criu/cr-dump.c:2111): Dumping FAILED.\n"), "Dumping FAILED.");
         assert_eq!(reason("(00.01) all well\n"), "");
         assert_eq!(reason("Error (cut"), "cut");

@@ -36,7 +36,7 @@ pub struct RuntimeOptions {
     pub no_pivot_root: bool,
     /// Do not join a new session keyring.
     pub no_new_keyring: bool,
-    /// Longest create, start or exec.
+    /// Longest create, start, exec, checkpoint or restore.
     pub launch_deadline: Duration,
     /// Longest call of any other kind.
     pub control_deadline: Duration,

@@ -184,7 +184,7 @@ pub enum TaskError {
     },
     /// What is in a GPU is in no checkpoint.
     #[error(
-        "cannot checkpoint container {id:?}: it holds a GPU (grant {grant}), and what is in a GPU's memory cannot be saved with it; let the program save its own state"
+        "berth: cannot checkpoint container {id:?}: it holds a GPU (grant {grant}), and what is in a GPU's memory cannot be saved with it; let the program save its own state"
     )]
     GpuNotSaved {
         /// Container id.
@@ -194,7 +194,7 @@ pub enum TaskError {
     },
     /// What was in a GPU is in no checkpoint.
     #[error(
-        "cannot restore container {id:?} from a checkpoint: it is to have a GPU, and what was in a GPU's memory is in no checkpoint; create it without its request for a GPU, or without the checkpoint"
+        "berth: cannot restore container {id:?} from a checkpoint: it is to have a GPU, and what was in a GPU's memory is in no checkpoint; create it without its request for a GPU, or without the checkpoint"
     )]
     GpuNotRestored {
         /// Container id.
