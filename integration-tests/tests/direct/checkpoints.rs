@@ -14,11 +14,12 @@ use integration_tests::deadline::within;
 use integration_tests::lab::{Lab, Launch};
 use integration_tests::stdio::{Stdio, Streams};
 use integration_tests::suite::Suite;
-use integration_tests::task::{any, refused};
+use integration_tests::task::{any, refused, refused_as};
 use integration_tests::trials;
 use protobuf::well_known_types::any::Any;
 use ttrpc::Code;
 
+use crate::deaths::remove_socket_as_containerd_would;
 use crate::faults::missed_deadline;
 
 /// Adds the trials.
@@ -314,7 +315,8 @@ async fn options_of_another_type_are_refused(lab: &Lab) -> Result<()> {
             options: Some(any(kind, body)).into(),
             ..Default::default()
         };
-        refused(c.task().checkpoint(&request).await, Code::UNKNOWN, kind)?;
+        let codes = [Code::UNKNOWN, Code::FAILED_PRECONDITION];
+        refused_as(c.task().checkpoint(&request).await, &codes, kind)?;
     }
     ensure!(c.status().await? == Status::RUNNING);
     lab.retire(c).await
@@ -360,5 +362,6 @@ async fn a_shim_that_dies_before_the_restore_leaves_nothing(lab: &Lab) -> Result
     let c = lab.create(from(&image(lab)?, runtime.running(lab.sleeper("birch")))).await?;
     lab.kill_shim(&c.shim).await?;
     lab.bury(&c.bundle).await?;
+    remove_socket_as_containerd_would(lab);
     Ok(())
 }
