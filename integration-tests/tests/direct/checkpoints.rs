@@ -104,7 +104,7 @@ impl StandIn {
 
 /// A folder that looks like an image.
 fn image(lab: &Lab) -> Result<PathBuf> {
-    let image = lab.scratch.folder("image")?;
+    let image = lab.scratch.folder("the-save")?;
     fs::write(image.join("inventory.img"), "")?;
     Ok(image)
 }
@@ -193,7 +193,8 @@ async fn a_container_that_was_never_restored_is_deleted(lab: &Lab) -> Result<()>
     c.task().state("birch", "").await?;
     let deleted = within("Delete", c.delete()).await??;
     ensure!(deleted.pid == 0 && deleted.exit_status == 0, "{deleted:?}");
-    within("Wait", waits).await??.ok();
+    let waited = within("Wait", waits).await???;
+    ensure!(waited.exit_status == 255, "{waited:?}");
     refused(c.task().state("birch", "").await, Code::NOT_FOUND, "birch")?;
     ensure!(!runtime.seen.exists());
     lab.dismiss(c).await

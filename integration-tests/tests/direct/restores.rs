@@ -97,7 +97,7 @@ async fn a_container_goes_on_from_its_checkpoint(lab: &Lab) -> Result<()> {
 async fn a_container_runs_on_after_a_checkpoint_that_leaves_it(lab: &Lab) -> Result<()> {
     needs_criu()?;
     let mut c = counting(lab, "birch").await?;
-    let image = lab.scratch.path("image");
+    let image = lab.scratch.path("the-save");
     within("Checkpoint", c.checkpoint(&image, |_| ())).await??;
     ensure!(c.status().await? == Status::RUNNING);
     says(&mut c, "b", "2:b\n").await?;
@@ -132,7 +132,7 @@ async fn a_paused_container_is_saved_and_stays_paused(lab: &Lab) -> Result<()> {
     needs_criu()?;
     let mut c = counting(lab, "birch").await?;
     c.task().pause("birch").await?;
-    within("Checkpoint", c.checkpoint(&lab.scratch.path("image"), |_| ())).await??;
+    within("Checkpoint", c.checkpoint(&lab.scratch.path("the-save"), |_| ())).await??;
     ensure!(c.status().await? == Status::PAUSED);
     c.task().resume("birch").await?;
     says(&mut c, "b", "2:b\n").await?;
@@ -167,7 +167,7 @@ async fn what_criu_refuses_is_told_and_harms_nothing(lab: &Lab) -> Result<()> {
     let launch = Launch { streams: Streams::All, ..lab.shell("birch", &script) };
     let mut c = lab.run(launch).await?;
     c.io.stdout.as_ref().context("captured")?.shows("ready\n").await?;
-    let image = lab.scratch.path("image");
+    let image = lab.scratch.path("the-save");
     let answer = within("Checkpoint", c.checkpoint(&image, |options| options.exit = true)).await?;
     refused(answer, Code::UNKNOWN, "ghost file")?;
     ensure!(!image.exists(), "half an image is left");
