@@ -1,7 +1,11 @@
 //! A container, an exec, and what a container is to be: values that a trial holds while the shim under
 //! test has the real thing. Must not know how a shim was started.
 
+use std::path::Path;
+
 use containerd_shim_protos::api::{self, ExecProcessRequest};
+use containerd_shim_protos::shim::oci::CheckpointOptions;
+use protobuf::Message;
 use protobuf::well_known_types::any::Any;
 
 use crate::bundle::{Bundle, Spec};
@@ -21,6 +25,8 @@ pub struct Launch {
     pub rootfs: Vec<api::Mount>,
     /// Task options; None sends none.
     pub options: Option<Any>,
+    /// The image that it is restored from; empty for none.
+    pub checkpoint: String,
 }
 
 /// A created container. Dropping it does nothing; [`Lab::retire`] ends it as containerd does.
@@ -76,6 +82,24 @@ impl Container {
     /// Wait for the init; the exit status.
     pub async fn wait(&self) -> Answer<u32> {
         self.task().wait(self.id(), "").await.map(|answer| answer.exit_status)
+    }
+
+    /// Checkpoint to the folder `image`.
+    pub async fn checkpoint(
+        &self,
+        image: &Path,
+        change: impl FnOnce(&mut CheckpointOptions),
+    ) -> Answer<()> {
+        let mut options = CheckpointOptions::default();
+        change(&mut options);
+        let body = options.write_to_bytes().expect("options encode");
+        let request = api::CheckpointTaskRequest {
+            id: self.id().into(),
+            path: image.display().to_string(),
+            options: Some(any("containerd.runc.v1.CheckpointOptions", body)).into(),
+            ..Default::default()
+        };
+        self.task().checkpoint(&request).await
     }
 
     /// Delete.

@@ -77,7 +77,8 @@ impl Lab {
     /// A container with this config.json.
     pub fn launch(&self, id: &str, spec: Spec) -> Launch {
         let options = Some(self.options(|_| ()));
-        Launch { id: id.into(), spec, streams: Streams::Output, rootfs: Vec::new(), options }
+        let (streams, rootfs, checkpoint) = (Streams::Output, Vec::new(), String::new());
+        Launch { id: id.into(), spec, streams, rootfs, options, checkpoint }
     }
 
     /// runc options with the trial's private root, changed by `change`.
@@ -143,6 +144,7 @@ impl Lab {
             stdout: io.stdout_path.clone(),
             stderr: io.stderr_path.clone(),
             options: launch.options.clone().into(),
+            checkpoint: launch.checkpoint.clone(),
             ..Default::default()
         }
     }

@@ -9,7 +9,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use serde::Deserialize;
 
 use crate::lab::Lab;
-use crate::under_test::reference;
+use crate::under_test::{in_path, reference};
 
 /// What a trial returns that finds out on the way that this machine cannot show what it proves: it is
 /// skipped with these words, and counted.
@@ -35,6 +35,22 @@ pub fn needs_user_namespaces() -> Result<()> {
     }
     let words = String::from_utf8_lossy(&probe.stderr).trim().to_owned();
     Err(Lacking(format!("no user namespace can be made here: {words}")).into())
+}
+
+/// criu, where it can work on this kernel.
+///
+/// # Errors
+/// [`Lacking`], with what criu said of it.
+pub fn needs_criu() -> Result<std::path::PathBuf> {
+    let lacking = |why: String| Lacking(format!("no checkpoint can be made here: {why}"));
+    let criu = in_path("criu").ok_or_else(|| lacking("criu is not installed".into()))?;
+    let probe = std::process::Command::new(&criu).arg("check").output()?;
+    if probe.status.success() {
+        return Ok(criu);
+    }
+    let words = String::from_utf8_lossy(&probe.stderr).into_owned();
+    let why = words.lines().find(|line| line.contains("Error")).unwrap_or("criu check fails");
+    Err(lacking(why.trim().into()).into())
 }
 
 /// None to run; else why not here.

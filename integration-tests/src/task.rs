@@ -142,6 +142,11 @@ impl Task {
         self.call("Wait", &request).await
     }
 
+    /// Checkpoint.
+    pub async fn checkpoint(&self, request: &api::CheckpointTaskRequest) -> Answer<()> {
+        self.call::<_, Empty>("Checkpoint", request).await.map(|_| ())
+    }
+
     /// Delete.
     pub async fn delete(&self, id: &str, exec: &str) -> Answer<api::DeleteResponse> {
         let request =

@@ -11,6 +11,8 @@ mod boundaries;
 mod bundles;
 #[path = "direct/by_hand.rs"]
 mod by_hand;
+#[path = "direct/checkpoints.rs"]
+mod checkpoints;
 #[path = "direct/churn.rs"]
 mod churn;
 #[path = "direct/configured.rs"]
@@ -51,6 +53,8 @@ mod random;
 mod refusals;
 #[path = "direct/resources.rs"]
 mod resources;
+#[path = "direct/restores.rs"]
+mod restores;
 #[path = "direct/scarcity.rs"]
 mod scarcity;
 #[path = "direct/signals.rs"]
@@ -81,6 +85,8 @@ fn main() -> ExitCode {
     options::register(&mut suite);
     faults::register(&mut suite);
     deadlines::register(&mut suite);
+    checkpoints::register(&mut suite);
+    restores::register(&mut suite);
     full_disks::register(&mut suite);
     scarcity::register(&mut suite);
     deaths::register(&mut suite);

@@ -7,6 +7,7 @@ mod bootstrap;
 mod cgroup;
 mod cleanup;
 mod cli;
+mod criu;
 mod daemon;
 mod events;
 mod info;

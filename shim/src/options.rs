@@ -28,13 +28,15 @@ pub struct RuntimeOptions {
     pub shim_cgroup: String,
     /// Owner of the container's stdio pipes.
     pub io_owner: (u32, u32),
-    /// Path of criu; empty for the runtime's own choice.
+    /// criu, a path or a name looked up in `PATH`; empty for `criu`.
     pub criu_path: String,
+    /// Where criu works and logs at a restore; empty for a place in the bundle.
+    pub criu_work_path: String,
     /// Use MS_MOVE instead of pivot_root(2).
     pub no_pivot_root: bool,
     /// Do not join a new session keyring.
     pub no_new_keyring: bool,
-    /// Longest create, start or exec.
+    /// Longest create, start, exec, checkpoint or restore.
     pub launch_deadline: Duration,
     /// Longest call of any other kind.
     pub control_deadline: Duration,
@@ -48,6 +50,11 @@ pub enum OptionsError {
         "runtime options of type {0:?} are not supported; use containerd.runc.v1.Options or runtimeoptions.v1.Options"
     )]
     UnknownType(String),
+    /// A checkpoint's options of a type that no shim of this family takes.
+    #[error(
+        "checkpoint options of type {0:?} are not supported; use containerd.runc.v1.CheckpointOptions"
+    )]
+    UnknownCheckpointType(String),
     /// Bytes that are not the message that they claim to be.
     #[error("runtime options of type {kind} are malformed: {source}")]
     Malformed {
@@ -85,13 +92,12 @@ struct TomlOptions {
     io_uid: Option<u32>,
     io_gid: Option<u32>,
     criu_path: Option<String>,
+    criu_work_path: Option<String>,
     no_pivot_root: Option<bool>,
     no_new_keyring: Option<bool>,
     // Sent by CRI for every runtime and without meaning here.
     #[serde(rename = "CriuImagePath")]
     _criu_image_path: Option<String>,
-    #[serde(rename = "CriuWorkPath")]
-    _criu_work_path: Option<String>,
     #[serde(rename = "TaskApiAddress")]
     _task_api_address: Option<String>,
     #[serde(rename = "TaskApiVersion")]
@@ -170,6 +176,7 @@ impl RuntimeOptions {
             shim_cgroup: String::new(),
             io_owner: (0, 0),
             criu_path: String::new(),
+            criu_work_path: String::new(),
             no_pivot_root: false,
             no_new_keyring: false,
             launch_deadline: section.launch_deadline(),
@@ -191,6 +198,7 @@ impl RuntimeOptions {
         self.io_owner = (typed.io_uid, typed.io_gid);
         self.no_pivot_root = typed.no_pivot_root;
         self.no_new_keyring = typed.no_new_keyring;
+        self.criu_work_path = typed.criu_work_path;
         // Field 8 was `criu_path` up to containerd 1.7 and is reserved since.
         self.criu_path = Fields::read(bytes, RUNC)?.text(8).unwrap_or_default();
         Ok(())
@@ -239,6 +247,7 @@ impl RuntimeOptions {
         set(&mut self.binary, toml.binary_name);
         set(&mut self.shim_cgroup, toml.shim_cgroup);
         set(&mut self.criu_path, toml.criu_path);
+        set(&mut self.criu_work_path, toml.criu_work_path);
         if let Some(root) = toml.root.filter(|root| !root.as_os_str().is_empty()) {
             self.root = root;
         }

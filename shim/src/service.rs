@@ -27,7 +27,9 @@ use crate::mount::Mount;
 use crate::process::Exit;
 use crate::status::status_of;
 use crate::stdio::StdioSpec;
-use crate::task::{CreateRequest, Deleted, ExecRequest, Shim, Status, TaskError};
+use crate::task::{
+    CheckpointRequest, CreateRequest, Deleted, ExecRequest, Shim, Status, TaskError,
+};
 use crate::time::timestamp;
 
 /// The names under which the Task service is asked for.
@@ -165,9 +167,16 @@ impl Task for TaskService {
         Ok(Empty::default())
     }
 
-    async fn checkpoint(&self, _: &TtrpcContext, r: CheckpointTaskRequest) -> Answer<Empty> {
-        let unsupported = TaskError::Unsupported { what: "checkpointing", id: r.id.clone() };
-        answer("checkpoint", &r.id, Err(unsupported))
+    async fn checkpoint(&self, c: &TtrpcContext, r: CheckpointTaskRequest) -> Answer<Empty> {
+        let id = r.id.clone();
+        let request = CheckpointRequest {
+            id: r.id,
+            path: r.path,
+            options: r.options.into_option(),
+            patience: patience(c),
+        };
+        finish("checkpoint", &id, self.shim().checkpoint(request)).await?;
+        Ok(Empty::default())
     }
 
     async fn kill(&self, c: &TtrpcContext, r: KillRequest) -> Answer<Empty> {

@@ -21,14 +21,17 @@ fn code_of(error: &TaskError) -> Code {
         TaskError::NoSuchContainer { .. }
         | TaskError::NoSuchProcess { .. }
         | TaskError::NoSuchBundle { .. }
+        | TaskError::NoSuchImage { .. }
         | TaskError::Finished { .. } => Code::NOT_FOUND,
         TaskError::ContainerExists { .. } | TaskError::ExecExists { .. } => Code::ALREADY_EXISTS,
-        TaskError::InitNotRunning { .. } | TaskError::NotStarted { .. } | TaskError::Refused(_) => {
-            Code::FAILED_PRECONDITION
-        }
+        TaskError::InitNotRunning { .. }
+        | TaskError::NotStarted { .. }
+        | TaskError::GpuNotSaved { .. }
+        | TaskError::GpuNotRestored { .. }
+        | TaskError::NoCriu { .. }
+        | TaskError::Refused(_) => Code::FAILED_PRECONDITION,
         TaskError::Stopping { .. } => Code::UNAVAILABLE,
-        TaskError::BadIdentifier { .. } => Code::INVALID_ARGUMENT,
-        TaskError::Unsupported { .. } => Code::UNIMPLEMENTED,
+        TaskError::BadIdentifier { .. } | TaskError::BadImage { .. } => Code::INVALID_ARGUMENT,
         TaskError::Runtime { source: RuntimeError::Deadline { .. }, .. } => Code::DEADLINE_EXCEEDED,
         TaskError::Fault(_) | TaskError::Lost(_) => Code::INTERNAL,
         TaskError::Illegal { .. }

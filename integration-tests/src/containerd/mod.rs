@@ -229,6 +229,8 @@ impl Containerd {
             .env("NOTIFY_SOCKET", &notify)
             .env(MARK, self.scratch.root())
             .env("BERTH_CONFIG", &self.berth_config)
+            // Where it unpacks checkpoints, which it never removes.
+            .env("XDG_RUNTIME_DIR", self.scratch.root())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

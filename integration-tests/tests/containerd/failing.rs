@@ -36,17 +36,6 @@ pub fn a_missing_program_of_an_exec_is_named(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-pub fn a_checkpoint_is_refused_and_harms_nothing(stage: &Stage) -> Result<()> {
-    let containerd = stage.containerd()?;
-    let task = Task::detached(&containerd, "checkpoint", &[], &["sleep", "10000"])?;
-    let image = containerd.scratch.path("checkpoint").to_string_lossy().into_owned();
-    let said = task.ctr.run(&["task", "checkpoint", "--image-path", &image, &task.id])?;
-    ensure!(said.code() == 1 && !said.err.trim().is_empty(), "{said:?}");
-    task.reaches("RUNNING")?;
-    ensure!(task.exec(&["true"])?.code() == 0, "an exec still runs");
-    task.end()
-}
-
 pub fn a_duplicate_container_is_refused(stage: &Stage) -> Result<()> {
     let containerd = stage.containerd()?;
     let task = Task::detached(&containerd, "twice", &[], &["sleep", "10000"])?;

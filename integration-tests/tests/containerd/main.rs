@@ -1,6 +1,7 @@
 //! The shim under a real containerd, driven with ctr. Everything on one version, a smoke set on
 //! each other one found.
 
+mod checkpoints;
 mod failing;
 mod faults;
 mod lifecycle;
@@ -37,7 +38,8 @@ fn main() -> ExitCode {
             ),
             scene!(smoke failing::a_missing_program_is_named_and_leaves_nothing),
             scene!(failing::a_missing_program_of_an_exec_is_named),
-            scene!(failing::a_checkpoint_is_refused_and_harms_nothing),
+            scene!(smoke checkpoints::a_container_goes_on_from_its_checkpoint),
+            scene!(checkpoints::a_checkpoint_harms_nothing_whether_it_succeeds_or_not),
             scene!(failing::a_duplicate_container_is_refused),
             scene!(smoke faults::a_killed_shim_leaves_nothing),
             scene!(smoke faults::a_cleanup_that_failed_is_repeated_by_the_next_containerd)

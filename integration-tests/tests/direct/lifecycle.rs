@@ -2,7 +2,7 @@
 //! refusals. Must not know stdio or events beyond what a step needs.
 
 use anyhow::{Result, ensure};
-use containerd_shim_protos::api::Status;
+use containerd_shim_protos::api::{CheckpointTaskRequest, Status};
 use integration_tests::deadline::{Process, within};
 use integration_tests::lab::Lab;
 use integration_tests::stdio::{Stdio, Streams};
@@ -29,7 +29,6 @@ pub fn register(suite: &mut Suite) {
             an_init_that_cannot_be_executed_fails_create,
             shutdown_is_ignored_while_a_container_remains,
             shutdown_ends_the_shim_and_removes_its_socket,
-            checkpoint_is_unimplemented,
             an_unknown_service_or_method_is_unimplemented,
             a_garbled_request_is_refused_and_the_shim_answers_on,
             both_names_of_the_task_service_answer_on_one_socket,
@@ -64,6 +63,8 @@ async fn every_call_on_an_unknown_container_is_not_found(lab: &Lab) -> Result<()
     refused(task.delete("nobody", "").await, unknown, "nobody")?;
     refused(task.pids("nobody").await, unknown, "nobody")?;
     refused(task.pause("nobody").await, unknown, "nobody")?;
+    let checkpoint = CheckpointTaskRequest { id: "nobody".into(), ..Default::default() };
+    refused(task.checkpoint(&checkpoint).await, unknown, "nobody")?;
     refused(task.resume("nobody").await, unknown, "nobody")?;
     refused(task.kill("nobody", "", 9, false).await, unknown, "nobody")?;
     refused(task.wait("nobody", "").await, unknown, "nobody")?;
@@ -188,19 +189,6 @@ async fn shutdown_ends_the_shim_and_removes_its_socket(lab: &Lab) -> Result<()> 
     ensure!(!socket.exists(), "{} is left", socket.display());
     lab.bury(&c.bundle).await?;
     Ok(())
-}
-
-async fn checkpoint_is_unimplemented(lab: &Lab) -> Result<()> {
-    let c = lab.run(lab.sleeper("birch")).await?;
-    let request = containerd_shim_protos::api::CheckpointTaskRequest {
-        id: "birch".into(),
-        path: lab.scratch.path("checkpoint").display().to_string(),
-        ..Default::default()
-    };
-    let answer = c.task().call::<_, task::Empty>("Checkpoint", &request).await;
-    refused(answer, Code::UNIMPLEMENTED, "heckpoint")?;
-    ensure!(c.status().await? == Status::RUNNING);
-    lab.retire(c).await
 }
 
 async fn an_unknown_service_or_method_is_unimplemented(lab: &Lab) -> Result<()> {

@@ -19,7 +19,6 @@ pub fn register(suite: &mut Suite) {
         [
             a_container_id_that_is_a_path_is_an_invalid_argument,
             an_exec_id_that_is_a_path_is_an_invalid_argument,
-            a_restore_is_unimplemented,
             a_signal_to_an_unstarted_exec_fails_its_precondition,
             a_start_of_an_exec_after_the_inits_end_fails_its_precondition,
             an_exec_into_a_paused_container_is_refused,
@@ -47,17 +46,6 @@ async fn an_exec_id_that_is_a_path_is_an_invalid_argument(lab: &Lab) -> Result<(
         refused(c.task().state("birch", id).await, Code::NOT_FOUND, id)?;
     }
     lab.retire(c).await
-}
-
-async fn a_restore_is_unimplemented(lab: &Lab) -> Result<()> {
-    let launch = lab.sleeper("birch");
-    let bundle = lab.bundle("birch", Some(&launch.spec))?;
-    let shim = lab.start_shim(&bundle, &Default::default()).await?;
-    let mut request = lab.create_request(&launch, &bundle, &Stdio::default());
-    request.checkpoint = lab.scratch.folder("checkpoint")?.display().to_string();
-    refused(shim.task.create(&request).await, Code::UNIMPLEMENTED, "birch")?;
-    refused(shim.task.state("birch", "").await, Code::NOT_FOUND, "birch")?;
-    lab.dismiss_shim(&shim, &bundle).await
 }
 
 async fn a_signal_to_an_unstarted_exec_fails_its_precondition(lab: &Lab) -> Result<()> {

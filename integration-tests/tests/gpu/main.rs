@@ -250,6 +250,7 @@ fn main() -> ExitCode {
             scene!(families::a_claim_whose_gpu_is_gone_is_told_to_the_pods_next_container),
             scene!(refused::what_is_not_in_this_version),
             scene!(smoke refused::no_room_names_every_candidate),
+            scene!(refused::a_checkpoint_of_a_container_with_a_gpu),
             scene!(refused::a_node_without_a_driver),
             scene!(refused::what_the_operator_bars),
             scene!(refused::privileged_containers_with_a_request),

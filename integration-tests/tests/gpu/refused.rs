@@ -220,3 +220,22 @@ pub fn images_that_need_another_driver(stage: &Stage) -> Result<()> {
     }
     world.node.is_free()
 }
+
+/// With or without criu on this machine: nobody asks for it.
+pub fn a_checkpoint_of_a_container_with_a_gpu(stage: &Stage) -> Result<()> {
+    let world = World::up(stage, "one", "")?;
+    let task = world.sleeper(&ONE_GPU)?;
+    let grant = world.grant()?;
+    let said = task.ctr.run(&["task", "checkpoint", &task.id])?;
+    let words = format!(
+        "berth: cannot checkpoint container {:?}: it holds a GPU (grant {}), and what is in a GPU's memory cannot be saved with it; \
+         let the program save its own state: failed precondition",
+        task.id,
+        grant["grant"].as_str().unwrap_or_default()
+    );
+    ensure!(said.code() == 1 && said.err.contains(&words), "{said:?} is not {words}");
+    ensure!(task.exec(&["true"])?.code() == 0, "it runs on");
+    ensure!(world.grant()? == grant, "and keeps its grant");
+    task.end()?;
+    world.node.is_free()
+}

@@ -58,7 +58,7 @@ pub struct RuntimeSection {
     pub root: PathBuf,
     /// `systemd-cgroup`: let systemd make the cgroups.
     pub systemd_cgroup: bool,
-    /// `launch-deadline`: longest time in seconds for a create, start or exec of the OCI runtime.
+    /// `launch-deadline`: longest time in seconds for a create, start, exec, checkpoint or restore of the OCI runtime.
     pub launch_deadline: u32,
     /// `control-deadline`: longest time in seconds for any other call of it.
     pub control_deadline: u32,

@@ -9,4 +9,4 @@ mod reaper;
 pub(crate) static CHILDREN: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 pub use handle::Handle;
-pub use reaper::{Exit, Reaper, Spawned};
+pub use reaper::{Exit, Expectation, Reaper, Spawned};

@@ -4,6 +4,7 @@
 //! command line has no codes for them. Must not decide what a caller makes of it.
 
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -92,6 +93,16 @@ impl RuntimeError {
         self
     }
 
+    /// Says what criu said below the runtime, and where its log is, in place of the line in which runc names that log where it was.
+    pub fn because(mut self, criu: Option<(String, PathBuf)>) -> Self {
+        if let (Self::Failed { message, .. }, Some((words, log))) = (&mut self, criu) {
+            let first = message.lines().next().unwrap_or_default();
+            let why = if words.is_empty() { words } else { format!(": {words}") };
+            *message = format!("{first}{why}; criu's log is {}", log.display());
+        }
+        self
+    }
+
     /// The runtime does not know the container.
     pub fn is_no_such_container(&self) -> bool {
         self.message().contains("does not exist")
@@ -146,6 +157,23 @@ plain noise
         assert_eq!(last_words(log), "container not running");
         assert_eq!(last_words("runc: boom\n"), "runc: boom");
         assert_eq!(last_words("{\"level\":\"info\",\"msg\":\"x\"}\n"), "");
+    }
+
+    #[test]
+    fn criu_is_heard_through_the_runtime() {
+        let failed = RuntimeError::Failed {
+            id: "c1".into(),
+            binary: "runc".into(),
+            status: 1,
+            message: "criu failed: type NOTIFY errno 0\nlog file: /gone/dump.log".into(),
+        };
+        let said = failed.because(Some(("no such mount".into(), "/b/criu-dump.log".into())));
+        assert_eq!(
+            said.to_string(),
+            "criu failed: type NOTIFY errno 0: no such mount; criu's log is /b/criu-dump.log"
+        );
+        let words = said.to_string();
+        assert_eq!(said.because(None).to_string(), words);
     }
 
     #[test]

@@ -50,13 +50,43 @@ pub struct Launch<'a> {
     pub patience: Option<Instant>,
 }
 
-/// Switches of create.
+/// Switches of create, and of restore as far as it has them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CreateSwitches {
     /// `--no-pivot`
     pub no_pivot: bool,
     /// `--no-new-keyring`
     pub no_new_keyring: bool,
+}
+
+/// What criu is told of one checkpoint, as the runtime's command line has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DumpSwitches {
+    /// The container is left running; else it ends with its checkpoint.
+    pub leave_running: bool,
+    /// `--tcp-established`
+    pub open_tcp: bool,
+    /// `--ext-unix-sk`
+    pub external_unix_sockets: bool,
+    /// `--shell-job`
+    pub terminal: bool,
+    /// `--file-locks`
+    pub file_locks: bool,
+    /// `--empty-ns`, once for each.
+    pub empty_namespaces: Vec<String>,
+    /// `--manage-cgroups-mode`; empty for the runtime's own choice.
+    pub cgroups_mode: String,
+}
+
+/// Where criu finds and leaves its files.
+#[derive(Debug, Clone, Copy)]
+pub struct CriuPlaces<'a> {
+    /// The checkpoint's image, a folder.
+    pub image: &'a Path,
+    /// Where it works and writes its log, a folder.
+    pub work: &'a Path,
+    /// A folder to look for criu in before `PATH`.
+    pub programs: Option<&'a Path>,
 }
 
 /// An OCI runtime, as its command line describes it. Each call has a deadline of its own, which `patience`,
@@ -104,5 +134,21 @@ pub trait OciRuntime: Send + Sync {
         id: &str,
         resources: &[u8],
         patience: Option<Instant>,
+    ) -> Result<(), RuntimeError>;
+    /// `checkpoint`: the container's processes as files.
+    async fn checkpoint(
+        &self,
+        id: &str,
+        places: CriuPlaces<'_>,
+        switches: &DumpSwitches,
+        patience: Option<Instant>,
+    ) -> Result<(), RuntimeError>;
+    /// `restore`: a container made and running at once, from such files.
+    async fn restore(
+        &self,
+        id: &str,
+        launch: Launch<'_>,
+        places: CriuPlaces<'_>,
+        switches: CreateSwitches,
     ) -> Result<(), RuntimeError>;
 }

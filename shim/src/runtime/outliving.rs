@@ -24,16 +24,23 @@ pub async fn no_launch_is_left(bundle: &Path) {
     }
 }
 
-/// Whether a process runs that writes its log into `bundle`, as a launch is told to.
+/// Whether a process runs that writes its log into `bundle`, as a launch is told to, or a criu that works there, which a restore has
+/// started and which makes processes of its own.
 fn launches(bundle: &Path) -> bool {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    // What has ended meanwhile, and what is no process, has no command line.
-    processes.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok()).any(|line| {
+    processes.map(|entry| entry.path()).any(|process| {
+        // What has ended meanwhile, and what is no process, has no command line.
+        let Ok(line) = fs::read(process.join("cmdline")) else { return false };
         let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
         let logs_there = |pair: &[&[u8]]| {
             pair[0] == b"--log" && Path::new(OsStr::from_bytes(pair[1])).parent() == Some(bundle)
         };
-        words.windows(2).any(logs_there)
+        // As runc and libcriu call it: `criu swrk <descriptor>`.
+        let works_there = || {
+            words.contains(&b"swrk".as_slice())
+                && fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(bundle))
+        };
+        words.windows(2).any(logs_there) || works_there()
     })
 }
 
@@ -63,9 +70,22 @@ mod tests {
         let mut said = child.stdout.take().expect("piped");
         said.read_exact(&mut [0]).expect("it says that it is there");
         assert!(launches(bundle.path()));
-        assert!(!launches(Path::new("/")));
+        assert!(!launches(Path::new("/nowhere")));
         child.kill().expect("ours");
         child.wait().expect("ours");
         assert!(!launches(bundle.path()));
+        let mut criu = Command::new("sh")
+            .args(["-c", "echo; read line", "criu", "swrk", "3"])
+            .current_dir(bundle.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("sh exists");
+        let mut said = criu.stdout.take().expect("piped");
+        said.read_exact(&mut [0]).expect("it says that it is there");
+        assert!(launches(bundle.path()));
+        assert!(!launches(&bundle.path().join("other")));
+        criu.kill().expect("ours");
+        criu.wait().expect("ours");
     }
 }

@@ -2,21 +2,22 @@
 //!
 //! Decides flags and their order. Must not interpret what comes back.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Seek, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
-use super::{Call, CreateSwitches, Launch, OciRuntime, RuntimeError};
+use super::{Call, CreateSwitches, CriuPlaces, DumpSwitches, Launch, OciRuntime, RuntimeError};
 use crate::options::RuntimeOptions;
 use crate::process::Reaper;
 
 /// runc or a runtime with the same command line.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Runc {
     options: RuntimeOptions,
     root: PathBuf,
@@ -50,9 +51,6 @@ impl Runc {
         command.arg("--root").arg(&self.root).args(["--log-format", "json"]);
         if self.options.systemd_cgroup {
             command.arg("--systemd-cgroup");
-        }
-        if !self.options.criu_path.is_empty() {
-            command.arg("--criu").arg(&self.options.criu_path);
         }
         command
     }
@@ -208,6 +206,73 @@ impl OciRuntime for Runc {
         let call = self.quiet(command, "update", id, self.control_deadline(patience))?;
         call.stdin(input).run(&self.reaper).await
     }
+
+    async fn checkpoint(
+        &self,
+        id: &str,
+        places: CriuPlaces<'_>,
+        switches: &DumpSwitches,
+        patience: Option<Instant>,
+    ) -> Result<(), RuntimeError> {
+        let mut command = self.command();
+        command.arg("checkpoint");
+        put(&mut command, places);
+        let flags = [
+            ("--leave-running", switches.leave_running),
+            ("--tcp-established", switches.open_tcp),
+            ("--ext-unix-sk", switches.external_unix_sockets),
+            ("--shell-job", switches.terminal),
+            ("--file-locks", switches.file_locks),
+        ];
+        command.args(flags.into_iter().filter(|(_, set)| *set).map(|(flag, _)| flag));
+        if !switches.cgroups_mode.is_empty() {
+            command.args(["--manage-cgroups-mode", &switches.cgroups_mode]);
+        }
+        for namespace in &switches.empty_namespaces {
+            command.args(["--empty-ns", namespace]);
+        }
+        command.arg(id);
+        // All of the container's memory is written: it may take as long as a create.
+        let deadline = self.launch_deadline(patience);
+        self.quiet(command, "checkpoint", id, deadline)?.run(&self.reaper).await
+    }
+
+    async fn restore(
+        &self,
+        id: &str,
+        launch: Launch<'_>,
+        places: CriuPlaces<'_>,
+        switches: CreateSwitches,
+    ) -> Result<(), RuntimeError> {
+        let bundle = launch.bundle.to_owned();
+        self.launch("restore", id, launch, |command| {
+            command.arg("--bundle").arg(bundle).arg("--detach");
+            put(command, places);
+            // Not `--no-subreaper`, which crun does not know: detached, nothing is left for runc to reap.
+            if switches.no_pivot {
+                command.arg("--no-pivot");
+            }
+        })
+        .await
+    }
+}
+
+/// Tells a runtime where criu and its files are. Not by `--criu`, which runc ignores since 1.2 and crun never knew; all look in `PATH`.
+fn put(command: &mut Command, places: CriuPlaces<'_>) {
+    command.arg("--image-path").arg(places.image).arg("--work-path").arg(places.work);
+    if let Some(programs) = places.programs {
+        command.env("PATH", with_first(programs));
+    }
+}
+
+/// `PATH` with a folder in front.
+fn with_first(folder: &Path) -> OsString {
+    let mut path = folder.as_os_str().to_owned();
+    if let Some(rest) = std::env::var_os("PATH").filter(|rest| !rest.is_empty()) {
+        path.push(":");
+        path.push(rest);
+    }
+    path
 }
 
 /// What is configured, or what is left of the caller's time if that is less.

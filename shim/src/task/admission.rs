@@ -54,6 +54,12 @@ impl Shim {
         (prepared, done)
     }
 
+    /// Whether the container asks for a GPU in so many words.
+    pub(super) fn requests_a_gpu(&self, id: &str, bundle: &Bundle) -> Result<bool, TaskError> {
+        let ask = Ask::read(self.owner(id), bundle.spec())?;
+        Ok(ask.is_some_and(|ask| !ask.requested().is_empty()))
+    }
+
     /// Lets the engine decide what of an update goes on.
     pub(super) async fn merge_update(
         &self,

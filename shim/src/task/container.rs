@@ -12,7 +12,9 @@ use tokio::task::AbortHandle;
 
 use super::error::TaskError;
 use super::process::Process;
+use super::restore::Origin;
 use crate::cgroup::{Cgroup, OomWatch};
+use crate::criu::Criu;
 use crate::runtime::{MemoryPolicy, OciRuntime};
 
 /// A container that exists.
@@ -39,6 +41,10 @@ pub struct Container {
     pub cgroup: OnceLock<Cgroup>,
     /// Its watch on out-of-memory kills, and the task that follows it.
     pub oom: OnceLock<(Arc<OomWatch>, AbortHandle)>,
+    /// How criu is found for its checkpoints and its restore.
+    pub criu: Criu,
+    /// What it is restored from at its start; `None` for one that begins anew.
+    pub origin: Option<Origin>,
     /// Execs that are being started or run.
     pub running_execs: watch::Sender<usize>,
     execs: Mutex<HashMap<String, Arc<Exec>>>,
@@ -90,6 +96,8 @@ impl Container {
         private_pid_namespace: bool,
         io_owner: (u32, u32),
         rootfs: Option<PathBuf>,
+        criu: Criu,
+        origin: Option<Origin>,
     ) -> Self {
         Self {
             id,
@@ -101,12 +109,20 @@ impl Container {
             private_pid_namespace,
             io_owner,
             rootfs,
+            criu,
+            origin,
             cgroup: OnceLock::new(),
             oom: OnceLock::new(),
             running_execs: watch::Sender::new(0),
             execs: Mutex::default(),
             slots: Mutex::default(),
         }
+    }
+
+    /// Whether it was created from a checkpoint and nothing of it runs yet: it has no process, no cgroup, and the runtime does not
+    /// know it.
+    pub fn is_unrestored(&self) -> bool {
+        self.origin.is_some() && self.init.pid() == 0
     }
 
     /// The init, or the exec of that id.

@@ -5,6 +5,8 @@
 //!                                                   ─► claim init ─► cgroup ─► arm ─► told
 //! ```
 //!
+//! With a checkpoint it ends, told, before stdio: see `restore.rs`.
+//!
 //! Decides the order, and that a create which fails anywhere leaves nothing: what was made is undone in
 //! reverse before the error goes out.
 
@@ -18,6 +20,7 @@ use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use engine::Admission;
 use oci_specs::Bundle;
+use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::admission::rootfs_of;
@@ -26,12 +29,15 @@ use super::error::TaskError;
 use super::exit;
 use super::process::Process;
 use super::record::Record;
+use super::restore::Origin;
 use super::shim::Shim;
 use crate::cgroup::Cgroup;
 use crate::cli::is_identifier;
+use crate::criu::Criu;
 use crate::mount::{Mount, unmount_all};
 use crate::off_loop::off_loop;
 use crate::options::RuntimeOptions;
+use crate::process::Exit;
 use crate::remains;
 use crate::runtime::{CreateSwitches, Launch, MemoryPolicy, OciRuntime, Runc};
 use crate::stdio::{Client, Pending, StdioSpec, prepare};
@@ -39,9 +45,9 @@ use crate::stdio::{Client, Pending, StdioSpec, prepare};
 /// Where the runtime writes the init's PID; containerd's own shim has it there, too.
 pub const PID_FILE: &str = "init.pid";
 /// Where it writes its log; as with containerd's own shim.
-const LOG_FILE: &str = "log.json";
+pub(super) const LOG_FILE: &str = "log.json";
 /// Where a terminal's master comes in.
-const CONSOLE_SOCKET: &str = "init.sock";
+pub(super) const CONSOLE_SOCKET: &str = "init.sock";
 
 /// What containerd asks for.
 #[derive(Debug)]
@@ -77,19 +83,13 @@ struct Undo<'a> {
 }
 
 impl Shim {
-    /// Makes a container. Returns its init's PID.
+    /// Makes a container. Returns its init's PID, 0 for one that is to be restored from a checkpoint: nothing of it runs before its start.
     ///
     /// # Errors
     /// [`TaskError`]; nothing of the container is left.
     pub async fn create(self: Arc<Self>, request: CreateRequest) -> Result<i32, TaskError> {
         if !is_identifier(&request.id) {
             return Err(TaskError::BadIdentifier { id: request.id });
-        }
-        if !request.checkpoint.is_empty() {
-            return Err(TaskError::Unsupported {
-                what: "restoring from a checkpoint",
-                id: request.id,
-            });
         }
         let reservation = self.reserve(&request.id)?;
         let options = RuntimeOptions::resolve(&self.config, request.options.as_ref())?;
@@ -103,6 +103,7 @@ impl Shim {
             if path.exists() { error.into() } else { TaskError::NoSuchBundle { id, path } }
         });
         let bundle = Arc::new(bundle?);
+        let origin = Origin::of(&request, &options, &bundle, &runtime, &self)?;
         let record = Record::new(
             &request.id,
             &options,
@@ -134,7 +135,7 @@ impl Shim {
         };
         let rootfs = undo.mounted.take();
         let admission = std::mem::take(&mut undo.admission);
-        let Made { process, exit, cgroup, memory } = made;
+        let Made { process, memory, launched } = made;
         let pid = process.pid();
         let container = Arc::new(Container::new(
             request.id.clone(),
@@ -146,14 +147,13 @@ impl Shim {
             bundle.spec().has_private_pid_namespace(),
             options.io_owner,
             rootfs,
+            Criu::of(&options),
+            origin,
         ));
-        if let Some(cgroup) = cgroup {
-            exit::watch_oom(&self, &container, &cgroup);
-            // The first and only time.
-            let _ = container.cgroup.set(cgroup);
-        }
         self.tell_created(request, pid);
-        tokio::spawn(exit::follow_init(Arc::clone(&self), Arc::clone(&container), exit));
+        if let Some((exit, cgroup)) = launched {
+            self.follow(&container, exit, cgroup);
+        }
         reservation.fill(container);
         Ok(pid)
     }
@@ -171,6 +171,15 @@ impl Shim {
         undo.mounted = prepared.mounted;
         let memory = prepared.memory;
         done?;
+        let name = format!("container {:?}", request.id);
+        let process = Process::new(name.clone(), request.stdio.clone());
+        if !request.checkpoint.is_empty() {
+            // Not by an annotation, which has been refused already.
+            return match undo.admission.grant() {
+                Some(_) => Err(TaskError::GpuNotRestored { id: request.id.clone() }),
+                None => Ok(Made { process, memory, launched: None }),
+            };
+        }
         let client = Client {
             namespace: &self.namespace,
             id: &request.id,
@@ -194,25 +203,35 @@ impl Shim {
             create.await?;
         }
         let pid = read_pid(&request.bundle.join(PID_FILE))?;
-        let name = format!("container {:?}", request.id);
-        let (handle, exit) = expectation.claim(pid).map_err(|source| TaskError::Watch {
-            name: name.clone(),
-            pid,
-            source,
-        })?;
-        let process = Process::new(name, request.stdio.clone());
+        let watched = expectation.claim(pid);
+        let (handle, exit) = watched.map_err(|source| TaskError::Watch { name, pid, source })?;
         process.set_streams(stdio.start()?);
-        let cgroup = self
-            .hierarchies()
-            .and_then(|hierarchies| Cgroup::of_process(pid, hierarchies))
-            .inspect_err(
-                |error| warn!(id = request.id, %error, "no cgroup: no stats, no OOM events"),
-            )
-            .ok();
+        let cgroup = self.cgroup_of(&request.id, pid);
         let own = cgroup.as_ref().and_then(Cgroup::place);
         undo.carry(|admission| self.arm(admission, pid, own)).await?;
         process.set_started(pid, handle);
-        Ok(Made { process, exit, cgroup, memory })
+        Ok(Made { process, memory, launched: Some((exit, cgroup)) })
+    }
+
+    /// The cgroup of a container's init.
+    pub(super) fn cgroup_of(&self, id: &str, pid: i32) -> Option<Cgroup> {
+        let found = self.hierarchies().and_then(|known| Cgroup::of_process(pid, known));
+        found.inspect_err(|error| warn!(id, %error, "no cgroup: no stats, no OOM events")).ok()
+    }
+
+    /// Follows a container's init to its end, and its cgroup.
+    pub(super) fn follow(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        exit: oneshot::Receiver<Exit>,
+        cgroup: Option<Cgroup>,
+    ) {
+        if let Some(cgroup) = cgroup {
+            exit::watch_oom(self, container, &cgroup);
+            // The first and only time.
+            let _ = container.cgroup.set(cgroup);
+        }
+        tokio::spawn(exit::follow_init(Arc::clone(self), Arc::clone(container), exit));
     }
 
     fn tell_created(&self, request: CreateRequest, pid: i32) {
@@ -228,6 +247,7 @@ impl Shim {
             bundle: request.bundle.to_string_lossy().into_owned(),
             rootfs: request.rootfs_sent,
             io: MessageField::some(io),
+            checkpoint: request.checkpoint,
             pid: pid.cast_unsigned(),
             ..TaskCreate::default()
         });
@@ -262,9 +282,9 @@ async fn run_create(
 
 struct Made {
     process: Process,
-    exit: tokio::sync::oneshot::Receiver<crate::process::Exit>,
-    cgroup: Option<Cgroup>,
     memory: Option<MemoryPolicy>,
+    /// The end of its init and its cgroup; `None` for one that is to be restored from a checkpoint, of which nothing runs yet.
+    launched: Option<(oneshot::Receiver<Exit>, Option<Cgroup>)>,
 }
 
 impl Undo<'_> {

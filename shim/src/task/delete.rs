@@ -71,6 +71,7 @@ impl Shim {
             .await
             .map_err(|source| TaskError::Runtime { what: "failed to delete task", source })?;
         if container.init.lifecycle().phase() == Phase::Created
+            && !container.is_unrestored()
             && tokio::time::timeout(END_TIMEOUT, container.init.wait()).await.is_err()
         {
             warn!(id = container.id, "the init of a deleted container has not ended");
@@ -91,6 +92,9 @@ impl Shim {
         let _ = fs::remove_file(Record::path(&container.bundle));
         let deleted = Deleted { pid: container.init.pid(), exit: container.init.exit() };
         self.forget(&container.id);
+        if container.is_unrestored() {
+            answer_waiters(&container.init);
+        }
         for exec in container.execs().values() {
             answer_waiters(&exec.process);
         }

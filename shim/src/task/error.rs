@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use oci_specs::BundleError;
 
 use super::lifecycle::Illegal;
+use crate::criu::NoCriu;
 use crate::mount::MountError;
 use crate::options::OptionsError;
 use crate::runtime::RuntimeError;
@@ -181,13 +182,53 @@ pub enum TaskError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// Checkpoint and restore.
-    #[error("{what} container {id:?} is not supported in this version")]
-    Unsupported {
-        /// What was asked.
-        what: &'static str,
+    /// What is in a GPU is in no checkpoint.
+    #[error(
+        "berth: cannot checkpoint container {id:?}: it holds a GPU (grant {grant}), and what is in a GPU's memory cannot be saved with it; let the program save its own state"
+    )]
+    GpuNotSaved {
         /// Container id.
         id: String,
+        /// By which it holds the GPU.
+        grant: engine::GrantId,
+    },
+    /// What was in a GPU is in no checkpoint.
+    #[error(
+        "berth: cannot restore container {id:?} from a checkpoint: it is to have a GPU, and what was in a GPU's memory is in no checkpoint; create it without its request for a GPU, or without the checkpoint"
+    )]
+    GpuNotRestored {
+        /// Container id.
+        id: String,
+    },
+    /// There is no criu to checkpoint or restore with.
+    #[error("cannot {verb} container {id:?}: {source}")]
+    NoCriu {
+        /// Container id.
+        id: String,
+        /// `checkpoint` or `restore`.
+        verb: &'static str,
+        /// Which, and what helps.
+        source: NoCriu,
+    },
+    /// A checkpoint cannot be written to, or read from, what was named.
+    #[error("cannot {verb} container {id:?}: {problem}")]
+    BadImage {
+        /// Container id.
+        id: String,
+        /// `checkpoint` or `restore`.
+        verb: &'static str,
+        /// The path, and what is wrong with it.
+        problem: String,
+    },
+    /// There is no checkpoint to restore from.
+    #[error("cannot restore container {id:?}: there is no checkpoint in {path}: {source}", path = path.display())]
+    NoSuchImage {
+        /// Container id.
+        id: String,
+        /// Where its first file should be.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
     },
     /// The engine said no.
     #[error(transparent)]

@@ -38,6 +38,9 @@ impl Shim {
         if !is_identifier(&request.exec) {
             return Err(TaskError::BadIdentifier { id: request.exec });
         }
+        if container.is_unrestored() {
+            return Err(TaskError::InitNotRunning { id: request.id });
+        }
         let name = format!("exec {:?} of container {:?}", request.exec, request.id);
         let spec = with_terminal(request.spec, request.stdio.terminal).map_err(|source| {
             TaskError::Malformed { what: "process spec", name: name.clone(), source }

@@ -33,7 +33,11 @@ pub(super) async fn follow_init(
     let Ok(exit) = exit.await else { return };
     let was_paused = container.init.lifecycle().phase() == Phase::Paused;
     container.init.reap();
-    if was_paused && let Err(error) = container.runtime.resume(&container.id, None).await {
+    if was_paused
+        && let Err(error) = container.runtime.resume(&container.id, None).await
+        // Ended by its checkpoint, after which the runtime forgets it.
+        && !error.is_no_such_container()
+    {
         warn!(id = container.id, %error, "cannot thaw a container whose init has ended");
     }
     if !container.private_pid_namespace {

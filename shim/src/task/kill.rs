@@ -62,6 +62,10 @@ async fn by_runtime(
     all: bool,
     patience: Option<Instant>,
 ) -> Result<(), TaskError> {
+    if container.is_unrestored() {
+        // Not as the runtime says it ("does not exist"), after which containerd's clients would wait for an exit before they delete.
+        return Err(TaskError::NotStarted { name: container.init.name.clone() });
+    }
     // After the init's end its state is gone or stopped: the runtime would say so, this is sooner.
     if matches!(container.init.lifecycle().phase(), Phase::Deleted) {
         return Err(TaskError::Finished { name: container.init.name.clone() });

@@ -10,6 +10,8 @@
 //!      └────────────► Deleted
 //! ```
 //!
+//! Update and Checkpoint leave the phase as it is.
+//!
 //! One verb at a time: while one is under way, another that would be legal waits its turn, and one that
 //! would not is refused at once. Reading, waiting and killing take no turn. An exit may come at any
 //! moment, also in the middle of a verb: it is `reaped` first, and `exited` once everything that has to
@@ -43,6 +45,8 @@ pub enum Verb {
     Resume,
     /// Change its resources.
     Update,
+    /// Save it; whether it goes on is the asker's choice, and an exit tells if it did not.
+    Checkpoint,
     /// Remove it.
     Delete,
 }
@@ -113,6 +117,7 @@ impl Lifecycle {
             Verb::Pause => phase == Phase::Running,
             Verb::Resume => phase == Phase::Paused,
             Verb::Update => matches!(phase, Phase::Created | Phase::Running | Phase::Paused),
+            Verb::Checkpoint => matches!(phase, Phase::Running | Phase::Paused),
             Verb::Delete => matches!(phase, Phase::Created | Phase::Stopped),
         };
         match (self.busy, legal) {
@@ -184,7 +189,9 @@ impl Lifecycle {
 fn leads_to(under_way: Verb, verb: Verb) -> bool {
     matches!(
         (under_way, verb),
-        (Verb::Start | Verb::Resume, Verb::Pause) | (Verb::Pause, Verb::Resume)
+        (Verb::Start | Verb::Resume, Verb::Pause)
+            | (Verb::Pause, Verb::Resume)
+            | (Verb::Start, Verb::Checkpoint)
     )
 }
 
@@ -195,6 +202,7 @@ impl fmt::Display for Verb {
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Update => "update",
+            Self::Checkpoint => "checkpoint",
             Self::Delete => "delete",
         })
     }
@@ -217,7 +225,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const VERBS: [Verb; 5] = [Verb::Start, Verb::Pause, Verb::Resume, Verb::Update, Verb::Delete];
+    const VERBS: [Verb; 6] =
+        [Verb::Start, Verb::Pause, Verb::Resume, Verb::Update, Verb::Checkpoint, Verb::Delete];
 
     /// Everything that can happen to a process, in any order.
     #[derive(Debug, Clone, Copy)]
@@ -240,15 +249,17 @@ mod tests {
     /// The legal steps of an undisturbed process, written as a table: the oracle.
     fn oracle(phase: Phase, verb: Verb) -> Option<Phase> {
         use Phase::{Created, Deleted, Paused, Running, Stopped};
-        use Verb::{Delete, Pause, Resume, Start, Update};
+        use Verb::{Checkpoint, Delete, Pause, Resume, Start, Update};
         let table = [
             (Created, Start, Running),
             (Created, Update, Created),
             (Created, Delete, Deleted),
             (Running, Pause, Paused),
             (Running, Update, Running),
+            (Running, Checkpoint, Running),
             (Paused, Resume, Running),
             (Paused, Update, Paused),
+            (Paused, Checkpoint, Paused),
             (Stopped, Delete, Deleted),
         ];
         table.into_iter().find(|(from, v, _)| (*from, *v) == (phase, verb)).map(|(.., to)| to)

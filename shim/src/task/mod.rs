@@ -5,6 +5,7 @@
 //! waits for nothing.
 
 mod admission;
+mod checkpoint;
 mod container;
 mod create;
 mod delete;
@@ -16,10 +17,12 @@ mod lifecycle;
 mod observe;
 mod process;
 mod record;
+mod restore;
 mod shim;
 mod start;
 mod update;
 
+pub use checkpoint::CheckpointRequest;
 pub use create::{CreateRequest, PID_FILE};
 pub use delete::Deleted;
 pub use error::TaskError;

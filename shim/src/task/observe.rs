@@ -58,6 +58,9 @@ impl Shim {
     /// [`TaskError::Cgroup`] when it is gone.
     pub fn pids(&self, id: &str) -> Result<Vec<(u32, Option<String>)>, TaskError> {
         let container = self.container(id)?;
+        if container.is_unrestored() {
+            return Ok(Vec::new());
+        }
         let failed = |source| TaskError::Cgroup { id: id.to_owned(), source };
         let cgroup =
             container.cgroup.get().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;

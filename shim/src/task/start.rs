@@ -45,16 +45,20 @@ impl Shim {
     }
 
     async fn start_init(
-        &self,
-        container: &Container,
+        self: &Arc<Self>,
+        container: &Arc<Container>,
         patience: Option<Instant>,
     ) -> Result<i32, TaskError> {
         let turn = container.init.turn(Verb::Start).await?;
-        container
-            .runtime
-            .start(&container.id, patience)
-            .await
-            .map_err(|source| TaskError::Runtime { what: "OCI runtime start failed", source })?;
+        if let Some(origin) = &container.origin {
+            self.restore(container, origin, patience).await?;
+        } else {
+            let started = container.runtime.start(&container.id, patience).await;
+            started.map_err(|source| TaskError::Runtime {
+                what: "OCI runtime start failed",
+                source,
+            })?;
+        }
         let pid = container.init.pid();
         self.events.publish(&TaskStart {
             container_id: container.id.clone(),
