@@ -13,6 +13,9 @@ SHIM = $$(scripts/build --path)
 # A benchmark's own client must not be what is measured: optimise it, but spare it the shim's slow link.
 BENCH_ENV := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 
+# What drives containers through the shim.
+CRUN_SUITES := -p berth-integration-tests --test direct --test containerd --test cri --test gpu
+
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +36,11 @@ test: setup build ## run every test, end-to-end ones on several containerd versi
 .PHONY: test-reference
 test-reference: setup ## run the same suites against containerd-shim-runc-v2: the reference tests the tests
 	@BERTH_TEST_REFERENCE=1 scripts/test -p berth-integration-tests
+
+.PHONY: test-crun
+test-crun: export BERTH_TEST_RUNTIME := crun
+test-crun: setup build ## run what drives containers with crun in runc's place
+	@scripts/test $(CRUN_SUITES)
 
 .PHONY: lab
 lab: setup build ## boot a node with several NUMA nodes, cgroup v2 and systemd, and test what only it can show (ARGS="--short")

@@ -17,6 +17,7 @@ pub mod images;
 pub mod lab;
 pub mod leaks;
 pub mod machine;
+pub mod runtime;
 pub mod scratch;
 pub mod shim;
 pub mod stdio;

@@ -1,6 +1,6 @@
 //! Registers trials with libtest-mimic, each in its own world and audited for leftovers at its end.
 //! Decides what is skipped, and says why: by what this machine lacks, or by a committed difference of the
-//! reference shim. Must not know what trials do.
+//! reference shim or of the OCI runtime that stands in for runc. Must not know what trials do.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,8 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use serde::Deserialize;
 
 use crate::lab::Lab;
-use crate::under_test::{in_path, reference};
+use crate::runtime::{put_in_place, substitute};
+use crate::under_test::{in_path, reference, under_test};
 
 /// What a trial returns that finds out on the way that this machine cannot show what it proves: it is
 /// skipped with these words, and counted.
@@ -56,12 +57,29 @@ pub fn needs_criu() -> Result<std::path::PathBuf> {
 /// None to run; else why not here.
 pub type Skip = Option<String>;
 
-/// One way in which containerd's own shim answers otherwise, as the committed list has it.
+/// One way in which containerd's own shim answers otherwise, or another OCI runtime, as the committed lists have it.
 #[derive(Debug, Deserialize)]
 struct Difference {
+    #[serde(default)]
+    runtime: Option<String>,
     suite: String,
     name: String,
     reason: String,
+}
+
+impl Difference {
+    /// Whether it counts in this run.
+    fn is_tested(&self) -> bool {
+        match &self.runtime {
+            Some(runtime) => substitute().as_ref() == Some(runtime),
+            None => reference(),
+        }
+    }
+
+    fn words(&self) -> String {
+        let who = self.runtime.as_deref().unwrap_or("the reference");
+        format!("{who} differs: {}", self.reason)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -78,11 +96,12 @@ pub struct Suite {
 }
 
 impl Suite {
-    /// An empty suite. `name` is what reference-differences.toml calls it.
+    /// An empty suite. `name` is what the lists of differences call it.
     pub fn new(name: &'static str) -> Suite {
-        let text = include_str!("../reference-differences.toml");
-        let list: Differences = toml::from_str(text).expect("reference-differences.toml is valid");
-        let mut differences = list.difference;
+        let read =
+            |text: &str| toml::from_str::<Differences>(text).expect("a valid list").difference;
+        let mut differences = read(include_str!("../reference-differences.toml"));
+        differences.extend(read(include_str!("../runtime-differences.toml")));
         differences.retain(|difference| difference.suite == name);
         Suite { name, trials: Vec::new(), differences }
     }
@@ -116,13 +135,8 @@ impl Suite {
     where
         F: FnOnce() -> Result<()> + Send + 'static,
     {
-        let differs = self.differences.iter().find(|difference| difference.name == name);
-        let skip = match differs {
-            Some(difference) if reference() => {
-                Some(format!("the reference differs: {}", difference.reason))
-            }
-            _ => skip,
-        };
+        let here = |difference: &&Difference| difference.name == name && difference.is_tested();
+        let skip = self.differences.iter().find(here).map(Difference::words).or(skip);
         self.trials.push(Trial::ignorable_test(name, move || match skip {
             Some(reason) => Ok(Completion::ignored_with(reason)),
             None => match body() {
@@ -137,7 +151,8 @@ impl Suite {
 
     /// Runs what the command line selects.
     pub fn run(self) -> ExitCode {
-        if let Err(err) = crate::under_test::under_test().context("what is to be tested") {
+        let found = put_in_place().and_then(|()| under_test().map(drop));
+        if let Err(err) = found.context("what is to be tested") {
             eprintln!("{err:?}");
             return ExitCode::FAILURE;
         }
@@ -149,7 +164,7 @@ impl Suite {
         for difference in &self.differences {
             if !self.trials.iter().any(|trial| trial.name() == difference.name) {
                 eprintln!(
-                    "reference-differences.toml lists {} {}, which is no trial",
+                    "a list of differences has {} {}, which is no trial",
                     self.name, difference.name
                 );
                 return ExitCode::FAILURE;

@@ -92,6 +92,6 @@ pub fn shim_of(containerd: &Containerd, pid: u32) -> Result<ProcessRow> {
 }
 
 /// Where the OCI runtime keeps its record of a container.
-pub(super) fn runtime_state(namespace: &str, id: &str) -> PathBuf {
+pub fn runtime_state(namespace: &str, id: &str) -> PathBuf {
     Path::new(RUNC_ROOT).join(namespace).join(id)
 }

@@ -28,6 +28,7 @@ use nix::unistd::Pid;
 
 use crate::deadline::STUCK;
 use crate::scratch::{MARK, Scratch};
+use crate::under_test::in_path;
 use crate::{images, versions::Installation, wait};
 use ctr::Ctr;
 
@@ -80,6 +81,10 @@ impl Containerd {
         let scratch = Scratch::new()?;
         let named = scratch.folder("bin")?.join("containerd-shim-berth-v2");
         symlink(&shim, &named)?;
+        if let Some(runtime) = in_path("runc") {
+            // Found before the machine's, which another may stand in for.
+            symlink(runtime.canonicalize()?, scratch.path("bin/runc"))?;
+        }
         let (witness, text) = config::witness(scratch.root());
         fs::write(&witness, text)?;
         fs::set_permissions(&witness, fs::Permissions::from_mode(0o755))?;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Result, bail};
 
 use super::Containerd;
+use crate::runtime;
 use crate::suite::Suite;
 use crate::under_test::{reference, under_test};
 use crate::versions::{self, Installation};
@@ -142,10 +143,15 @@ pub fn play(name: &'static str, scenes: &[Scene]) -> ExitCode {
     let mut plan: BTreeMap<&str, usize> = BTreeMap::new();
     for (nth, stage) in stages.iter().enumerate() {
         let version = &stage.installation.version;
+        let refusal = runtime::refusal(&stage.installation).unwrap_or_else(|error| {
+            eprintln!("containerd {version} with this runtime: {error:#}");
+            None
+        });
         for scene in scenes.iter().filter(|scene| nth == 0 || scene.smoke) {
             let full =
                 if nth == 0 { scene.name.to_owned() } else { format!("{version}::{}", scene.name) };
-            let (play, skip) = (scene.play, scene.skip(&stage.installation));
+            let refused = refusal.as_ref().map(|reason| format!("{version}: {reason}"));
+            let (play, skip) = (scene.play, refused.or_else(|| scene.skip(&stage.installation)));
             if let Some(reason) = &skip {
                 eprintln!("skipped: {full}: {reason}");
             }

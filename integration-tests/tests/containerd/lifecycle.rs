@@ -1,10 +1,11 @@
 //! From `ctr run` to `ctr containers delete`.
 
 use anyhow::{Context, Result, ensure};
-use integration_tests::containerd::leftovers::cgroups;
+use integration_tests::containerd::leftovers::{cgroups, runtime_state};
 use integration_tests::containerd::stage::Stage;
 use integration_tests::containerd::task::{BERTH, Task};
 use integration_tests::containerd::watch::Watch;
+use integration_tests::runtime;
 use integration_tests::suite::needs_user_namespaces;
 use integration_tests::under_test::reference;
 
@@ -31,6 +32,13 @@ pub fn a_container_is_run_entered_killed_and_deleted(stage: &Stage) -> Result<()
     task.reaches("RUNNING")?;
     let said = task.exec(&["sh", "-c", "echo inside; cat /proc/1/comm; exit 3"])?;
     ensure!(said.code() == 3 && said.out == "inside\nsleep\n", "{said:?}");
+    task.end()
+}
+
+pub fn the_runtime_under_test_is_the_one_that_is_called(stage: &Stage) -> Result<()> {
+    let containerd = stage.containerd()?;
+    let task = Task::detached(&containerd, "made", &[], &["sleep", "10000"])?;
+    ensure!(runtime::keeps(&runtime_state(containerd.namespace(), &task.id)));
     task.end()
 }
 

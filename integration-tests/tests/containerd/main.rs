@@ -20,6 +20,7 @@ fn main() -> ExitCode {
             scene!(smoke lifecycle::the_runtime_can_be_given_as_a_path),
             scene!(smoke lifecycle::a_container_is_run_entered_killed_and_deleted)
                 .reference_unsteady_since((2, 0), "the reference lost the output of a short exec"),
+            scene!(smoke lifecycle::the_runtime_under_test_is_the_one_that_is_called),
             scene!(lifecycle::exit_codes_reach_the_caller),
             scene!(lifecycle::deleting_a_running_task_is_refused),
             scene!(smoke lifecycle::a_paused_container_stands_still),

@@ -4,7 +4,8 @@
 use anyhow::{Result, ensure};
 use containerd_shim_protos::api::{CheckpointTaskRequest, Status};
 use integration_tests::deadline::{Process, within};
-use integration_tests::lab::Lab;
+use integration_tests::lab::{Lab, NAMESPACE};
+use integration_tests::runtime;
 use integration_tests::stdio::{Stdio, Streams};
 use integration_tests::suite::Suite;
 use integration_tests::task::{self, refused, refused_as};
@@ -18,6 +19,7 @@ pub fn register(suite: &mut Suite) {
         "lifecycle",
         [
             a_container_goes_from_created_to_deleted,
+            the_runtime_under_test_is_the_one_that_is_called,
             every_call_on_an_unknown_container_is_not_found,
             connect_tells_the_shim_and_the_init,
             a_created_container_can_be_deleted_without_a_start,
@@ -52,6 +54,12 @@ async fn a_container_goes_from_created_to_deleted(lab: &Lab) -> Result<()> {
     ensure!(deleted.exited_at == state.exited_at, "{deleted:?} {state:?}");
     refused(c.task().state("birch", "").await, Code::NOT_FOUND, "birch")?;
     lab.dismiss(c).await
+}
+
+async fn the_runtime_under_test_is_the_one_that_is_called(lab: &Lab) -> Result<()> {
+    let c = lab.run(lab.sleeper("birch")).await?;
+    ensure!(runtime::keeps(&lab.runtime_root().join(NAMESPACE).join("birch")));
+    lab.retire(c).await
 }
 
 async fn every_call_on_an_unknown_container_is_not_found(lab: &Lab) -> Result<()> {

@@ -1,4 +1,4 @@
-//! runc's command line, which crun shares.
+//! runc's command line, which crun shares (`make test-crun` runs the suites with it).
 //!
 //! Decides flags and their order. Must not interpret what comes back.
 

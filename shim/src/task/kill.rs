@@ -10,7 +10,10 @@ use super::error::TaskError;
 use super::lifecycle::Phase;
 use super::process::Process;
 use super::shim::Shim;
+use crate::cgroup::Cgroup;
 use crate::runtime::RuntimeError;
+
+const SIGKILL: u32 = nix::libc::SIGKILL.cast_unsigned();
 
 impl Shim {
     /// Sends a signal by number to the init (`exec` empty), to `all` of the container, or to an exec.
@@ -37,7 +40,7 @@ impl Shim {
 /// Whether a signal to the init alone is all that the runtime's `kill` would do: not where the init's
 /// death leaves the others alive, and not where it is frozen so that SIGKILL waits for the thaw.
 fn reached_alone(container: &Container) -> bool {
-    container.private_pid_namespace && !container.cgroup.get().is_some_and(|c| c.is_frozen_v1())
+    container.private_pid_namespace && !is_frozen_v1(container)
 }
 
 fn by_handle(process: &Process, signal: u32) -> Result<(), TaskError> {
@@ -74,7 +77,25 @@ async fn by_runtime(
         .runtime
         .kill(&container.id, signal, all, patience)
         .await
-        .map_err(|source| meaning(container, source))
+        .map_err(|source| meaning(container, source))?;
+    if signal == SIGKILL && is_frozen_v1(container) {
+        thaw(container, patience).await?;
+    }
+    Ok(())
+}
+
+/// Lets a frozen container die of the signal that it was sent. runc has done that by itself, crun has not.
+async fn thaw(container: &Container, patience: Option<Instant>) -> Result<(), TaskError> {
+    let thawed = container.runtime.resume(&container.id, patience).await;
+    // Another may have thawed it meanwhile, and it may be gone.
+    thawed.or_else(|source| match is_frozen_v1(container) {
+        true => Err(TaskError::Runtime { what: "OCI runtime resume failed", source }),
+        false => Ok(()),
+    })
+}
+
+fn is_frozen_v1(container: &Container) -> bool {
+    container.cgroup.get().is_some_and(Cgroup::is_frozen_v1)
 }
 
 fn meaning(container: &Container, source: RuntimeError) -> TaskError {
