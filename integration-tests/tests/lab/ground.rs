@@ -14,7 +14,7 @@ use integration_tests::gpu::GpuNode;
 use integration_tests::gpu::kubelet::Kubelet;
 use integration_tests::under_test::under_test;
 use integration_tests::versions::Installation;
-use plan::CpuSet;
+use plan::{CpuSet, NodeSet};
 
 /// Where the kernel shows CPUs and NUMA nodes.
 const SYSTEM: &str = "sys/devices/system";
@@ -32,7 +32,9 @@ pub struct Seat {
     pub uuid: String,
     /// The node.
     pub node: u32,
-    /// CPUs of that node, as the kernel has them.
+    /// The nodes next to it: that one and, where a processor has several, those of the same processor that are least far.
+    pub near: NodeSet,
+    /// CPUs of these nodes, as the kernel has them.
     pub cpus: CpuSet,
 }
 
@@ -97,11 +99,36 @@ pub fn seats(node: &GpuNode) -> Result<Vec<Seat>> {
     let mut seats: BTreeMap<u32, Seat> = BTreeMap::new();
     for gpu in node.sim.state()?.gpus {
         let Some(number) = gpu.node else { continue };
-        let cpus = numa(number, "cpulist")?.parse()?;
-        seats.entry(number).or_insert(Seat { uuid: gpu.uuid, node: number, cpus });
+        let near = near(number)?;
+        let mut cpus = CpuSet::none();
+        for node in near.iter() {
+            cpus = cpus.or(&numa(node, "cpulist")?.parse()?);
+        }
+        seats.entry(number).or_insert(Seat { uuid: gpu.uuid, node: number, near, cpus });
     }
     ensure!(seats.len() > 1, "a lab node has GPUs on several NUMA nodes");
     Ok(seats.into_values().collect())
+}
+
+/// The nodes next to this one, from what the kernel says of processors and distances.
+fn near(number: u32) -> Result<NodeSet> {
+    let package = |node: u32| -> Result<Option<String>> {
+        let cpus: CpuSet = numa(node, "cpulist")?.parse()?;
+        let Some(first) = cpus.first() else { return Ok(None) };
+        let path = format!("/{SYSTEM}/cpu/cpu{first}/topology/physical_package_id");
+        Ok(Some(fs::read_to_string(path)?))
+    };
+    let distances = numa(number, "distance")?;
+    let distances: Vec<u32> = distances.split(' ').flat_map(str::parse).collect();
+    let mut mates = Vec::new();
+    for (node, distance) in (0..).zip(distances) {
+        if node != number && package(node)? == package(number)? {
+            mates.push((distance, node));
+        }
+    }
+    let least = mates.iter().map(|(distance, _)| *distance).min();
+    let mates = mates.iter().filter(|(distance, _)| Some(*distance) == least);
+    Ok(mates.map(|(_, node)| *node).chain([number]).collect())
 }
 
 /// What the kernel says of a NUMA node.

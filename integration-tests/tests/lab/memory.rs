@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use integration_tests::containerd::task::Task;
 use integration_tests::gpu::kubelet::Kubelet;
 use integration_tests::{machine, wait};
+use plan::NodeSet;
 
 use crate::ground::{Ground, Seat, cgroup_file, held, pid, seats};
 
@@ -22,8 +23,7 @@ pub fn strict_memory_comes_from_the_gpu_s_node_alone(ground: &Ground) -> Result<
         let mems = held(pid(&task)?)?.mems;
         let file = cgroup_file(pid(&task)?, "cpuset.mems")?;
         ensure!(mems == file, "held to {mems}, and its cgroup says {file}");
-        // Its own node, and what its GPU has of memory alone.
-        ensure!(mems.split(',').next() == Some(&seat.node.to_string()), "{mems}");
+        ensure!(mems == strict(&kubelet, &seat)?, "{mems}, GPU of node {}", seat.node);
         is_local(&task, &seat)?;
         task.end()?;
     }
@@ -54,7 +54,7 @@ pub fn strict_is_refused_where_the_cgroup_cannot_give_it(ground: &Ground) -> Res
     let said = refused.foreground(integration_tests::containerd::task::BERTH, &flags, &["true"])?;
     let words = format!(
         "memory of NUMA nodes {} is near the container's GPUs, and its cgroup can give only that of {}",
-        near(last),
+        strict(&kubelet, last)?,
         first.node
     );
     ensure!(said.code() == 1 && said.err.contains(&words), "{said:?}");
@@ -71,16 +71,12 @@ pub fn strict_is_refused_where_the_cgroup_cannot_give_it(ground: &Ground) -> Res
     kubelet.node.is_free()
 }
 
-/// The nodes that `strict` holds a container to, as the kernel writes them.
-fn near(seat: &Seat) -> String {
-    let memory_alone = match seat.node % 2 {
-        0 => fs::read_to_string("/sys/devices/system/node/has_memory").ok().and_then(|all| {
-            let wanted = 4 + seat.node / 2;
-            all.trim().parse::<plan::CpuSet>().ok().filter(|all| all.has(wanted)).map(|_| wanted)
-        }),
-        _ => None,
-    };
-    memory_alone.map_or_else(|| seat.node.to_string(), |more| format!("{},{more}", seat.node))
+/// The nodes that `strict` holds a container to: those next to its GPU, and the GPU's own memory where that is a node.
+fn strict(kubelet: &Kubelet, seat: &Seat) -> Result<String> {
+    let state = kubelet.node.sim.state()?;
+    let own = state.gpus[state.find(&seat.uuid)?].memory_node;
+    let own: NodeSet = own.into_iter().collect();
+    Ok(seat.near.or(&own).to_string())
 }
 
 /// A container with the seat's GPU that has filled its memory.
@@ -91,15 +87,16 @@ fn filled<'a>(kubelet: &'a Kubelet, seat: &Seat, numa: &str) -> Result<Task<'a>>
     Task::detached(&kubelet.containerd, "memory", &flags, &FILL)
 }
 
-/// That at least 99 of 100 pages of the process that filled them are on the seat's node.
+/// That at least 99 of 100 pages of the process that filled them are next to the seat.
 fn is_local(task: &Task<'_>, seat: &Seat) -> Result<()> {
     let init = pid(task)?;
     let pages = wait::until("the pages are filled", || {
         pages(init).filter(|pages| pages.iter().sum::<u64>() >= PAGES)
     })?;
     let all: u64 = pages.iter().sum();
-    let local = pages.get(seat.node as usize).copied().unwrap_or_default();
-    ensure!(local * 100 >= all * 99, "GPU of node {}: pages by node {pages:?}", seat.node);
+    let near = |(node, pages): (u32, &u64)| seat.near.has(node).then_some(*pages);
+    let local: u64 = (0..).zip(&pages).filter_map(near).sum();
+    ensure!(local * 100 >= all * 99, "GPU of node {}: pages by node {:?}", seat.node, &pages[..8]);
     Ok(())
 }
 

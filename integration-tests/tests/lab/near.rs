@@ -23,7 +23,7 @@ pub fn a_gpu_s_node_is_its_container_s_and_its_execs(ground: &Ground) -> Result<
         let maps = std::fs::read_to_string(format!("/proc/{}/numa_maps", pid(&task)?))?;
         // `prefer (many)=static:1` on kernels that know several.
         let policy = maps.lines().next().context("a mapping")?;
-        let wanted = format!("=static:{} ", seat.node);
+        let wanted = format!("=static:{} ", seat.near);
         ensure!(policy.contains(" prefer") && policy.contains(&wanted), "{wanted}: {policy}");
         task.end()?;
     }
