@@ -177,7 +177,7 @@ impl Bundle {
         fs::create_dir_all(path.join("rootfs"))
             .with_context(|| format!("making {}", path.display()))?;
         // containerd's link to where a shim may keep what is large: its own shim lets criu work there.
-        fs::create_dir(path.join("work"))?;
+        fs::create_dir_all(path.join("work"))?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o711))?;
         if let Some(spec) = spec {
             fs::write(path.join("config.json"), serde_json::to_vec(&spec.json)?)?;
