@@ -11,6 +11,7 @@ pub mod container;
 pub mod containerd;
 pub mod cri;
 pub mod deadline;
+pub mod dice;
 pub mod events;
 pub mod gpu;
 pub mod images;

@@ -88,6 +88,14 @@ struct Differences {
     difference: Vec<Difference>,
 }
 
+/// Names a function as a trial: its name and itself.
+#[macro_export]
+macro_rules! trial {
+    ($group:ident::$body:ident) => {
+        (concat!(stringify!($group), "::", stringify!($body)), $group::$body)
+    };
+}
+
 /// The trials of one test executable.
 pub struct Suite {
     name: &'static str,

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -16,6 +16,7 @@ use crate::containerd::{CRI_NAMESPACE, Containerd};
 use crate::cri::Cri;
 use crate::cri::messages::ContainerConfig;
 use crate::cri::pod::Pod;
+use crate::versions::Installation;
 
 /// The policy under which the pods of a trial may ask: they are in this namespace.
 pub const TRUSTED: &str = "[policy]\nnamespaces = [\"tests\"]";
@@ -74,8 +75,15 @@ impl Kubelet {
     /// # Errors
     /// When it does not start.
     pub fn on(stage: &Stage, node: GpuNode) -> Result<Self> {
-        let shim = stage.shim()?;
-        let containerd = Containerd::start_on(&stage.installation, &shim, Some(&node.config))?;
+        Self::of(&stage.installation, &stage.shim()?, node)
+    }
+
+    /// Starts this containerd, with this shim, on this node.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub fn of(installation: &Installation, shim: &Path, node: GpuNode) -> Result<Self> {
+        let containerd = Containerd::start_on(installation, shim, Some(&node.config))?;
         let cri = Cri::connect(&containerd.socket())?;
         Ok(Self { cri, containerd, node })
     }

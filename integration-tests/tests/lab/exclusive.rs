@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use integration_tests::containerd::task::Task;
+use integration_tests::dice::{Dice, seeds};
 use plan::CpuSet;
 
 use crate::ground::{Ground, held, pid, seats};
@@ -17,17 +18,17 @@ pub fn no_two_of_twenty_containers_have_the_same_cpu(ground: &Ground) -> Result<
     drop(node);
     let more = format!("exclusive-cpus = \"{pool}\"\n[policy]\nexclusive-cpus = \"non-cri\"");
     let kubelet = ground.kubelet(&more)?;
-    let seed = std::env::var("BERTH_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-    let mut dice = Dice(seed.unwrap_or_else(|| u64::from(std::process::id())));
-    eprintln!("seed {}: set BERTH_TEST_SEED to play it again", dice.0);
+    let seed = seeds(1).start;
+    eprintln!("BERTH_TEST_SEED={seed}");
+    let mut dice = Dice::of(seed);
     let mut running: Vec<(Task<'_>, bool, CpuSet)> = Vec::new();
     let mut begun = 0;
     while begun < ALL || !running.is_empty() {
         let full = running.len() == 4;
-        if begun < ALL && !full && (running.is_empty() || dice.roll(3) > 0) {
+        if begun < ALL && !full && (running.is_empty() || dice.below(3) > 0) {
             begun += 1;
-            let alone = dice.roll(4) > 0;
-            let cpus = format!("berth.dev/cpus={}", 1 + dice.roll(2));
+            let alone = dice.below(4) > 0;
+            let cpus = format!("berth.dev/cpus={}", 1 + dice.below(2));
             let mut flags = vec!["--annotation", "berth.dev/gpus=1"];
             if alone {
                 flags.extend(["--annotation", &cpus]);
@@ -36,7 +37,7 @@ pub fn no_two_of_twenty_containers_have_the_same_cpu(ground: &Ground) -> Result<
             let has: CpuSet = held(pid(&task)?)?.cpus.parse()?;
             running.push((task, alone, has));
         } else {
-            let (task, ..) = running.swap_remove(dice.roll(running.len()));
+            let (task, ..) = running.swap_remove(dice.below(running.len()));
             task.end()?;
         }
         for (nth, (task, alone, has)) in running.iter().enumerate() {
@@ -58,18 +59,4 @@ pub fn no_two_of_twenty_containers_have_the_same_cpu(ground: &Ground) -> Result<
         ensure!(verified.code() == 0, "{verified:?}");
     }
     kubelet.node.is_free().context("after the last")
-}
-
-/// Numbers that a seed decides (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        usize::try_from(mixed % sides as u64).unwrap_or_default()
-    }
 }

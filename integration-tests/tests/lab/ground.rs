@@ -8,8 +8,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use integration_tests::containerd::{Containerd, task::Task};
-use integration_tests::cri::Cri;
+use integration_tests::containerd::task::Task;
 use integration_tests::gpu::GpuNode;
 use integration_tests::gpu::kubelet::Kubelet;
 use integration_tests::under_test::under_test;
@@ -22,7 +21,7 @@ const SYSTEM: &str = "sys/devices/system";
 /// The node.
 pub struct Ground {
     /// The profile whose GPUs sit on the node's NUMA nodes.
-    pub profile: String,
+    profile: String,
     installation: Installation,
 }
 
@@ -84,10 +83,7 @@ impl Ground {
     /// # Errors
     /// When it does not start.
     pub fn kubelet_on(&self, node: GpuNode) -> Result<Kubelet> {
-        let shim = &under_test()?.shim;
-        let containerd = Containerd::start_on(&self.installation, shim, Some(&node.config))?;
-        let cri = Cri::connect(&containerd.socket())?;
-        Ok(Kubelet { cri, containerd, node })
+        Kubelet::of(&self.installation, &under_test()?.shim, node)
     }
 }
 

@@ -38,8 +38,7 @@ fn hold(ground: &Ground, handler: &str, systemd: bool) -> Result<()> {
     let id = pod.run("main", &SLEEP)?;
     let grant = kubelet.grant_of(&id)?;
     is_so(&kubelet, &pod, &id, &grant, "at first")?;
-    let reloaded = Command::new("systemctl").arg("daemon-reload").status()?;
-    ensure!(reloaded.success(), "systemctl daemon-reload: {reloaded}");
+    reload()?;
     is_so(&kubelet, &pod, &id, &grant, "after daemon-reload")?;
     kubelet.cri.update(
         &id,
@@ -53,11 +52,17 @@ fn hold(ground: &Ground, handler: &str, systemd: bool) -> Result<()> {
     is_so(&kubelet, &pod, &id, &grant, "after an update")?;
     let limit = cgroup_file(pod.pid_of(&id)?, "memory.max")?;
     ensure!(limit == (256_u64 << 20).to_string(), "the update did not arrive: {limit}");
-    let reloaded = Command::new("systemctl").arg("daemon-reload").status()?;
-    ensure!(reloaded.success(), "systemctl daemon-reload: {reloaded}");
+    reload()?;
     is_so(&kubelet, &pod, &id, &grant, "after both")?;
     pod.remove(&[&id])?;
     kubelet.node.is_free()
+}
+
+/// systemd reads its units anew, and makes the device rules of its cgroups anew.
+fn reload() -> Result<()> {
+    let reloaded = Command::new("systemctl").arg("daemon-reload").status()?;
+    ensure!(reloaded.success(), "systemctl daemon-reload: {reloaded}");
+    Ok(())
 }
 
 /// The granted GPU opens and no other does; the CPUs are those of its node.

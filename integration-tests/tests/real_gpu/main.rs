@@ -19,16 +19,10 @@ use std::sync::Arc;
 use anyhow::Result;
 use ground::Ground;
 use integration_tests::suite::Suite;
+use integration_tests::trial;
 
 /// A trial: its name and what it does.
 type Trial = (&'static str, fn(&Ground) -> Result<()>);
-
-/// Names a function as a trial.
-macro_rules! trial {
-    ($group:ident::$body:ident) => {
-        (concat!(stringify!($group), "::", stringify!($body)), $group::$body)
-    };
-}
 
 const TRIALS: &[Trial] = &[
     trial!(inventory::every_gpu_is_as_nvidia_smi_says),

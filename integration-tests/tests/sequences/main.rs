@@ -5,7 +5,6 @@ mod boots;
 mod compare;
 mod crash;
 mod crowd;
-mod dice;
 mod instances;
 mod joins;
 mod model;

@@ -10,9 +10,9 @@ use integration_tests::actors::{Container, Place};
 use integration_tests::suite::Suite;
 
 use crate::actor;
-use crate::dice::{Dice, seeds};
 use crate::model::{Asked, Key, Stage};
 use crate::play::{Play, Wish};
+use integration_tests::dice::{Dice, seeds};
 
 /// Sequences in an ordinary run.
 const ORDINARY: u64 = 500;

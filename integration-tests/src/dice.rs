@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub struct Dice(u64);
 
 impl Dice {
+    /// Numbers of this seed.
     pub fn of(seed: u64) -> Self {
         Self(seed)
     }
